@@ -1,0 +1,183 @@
+/*
+ * core.h: the parts of a store that its modules share: shards, clocks, locks of several shards.
+ * Private to store/.
+ *
+ *   struct store ── tree (rw lock) ── root directory
+ *        │
+ *        ├─ shard 0 ─ lock ─ names   (directory, name) -> object, or -> link -> number
+ *        │                   objects  number -> object
+ *        │                   wheel    what will expire
+ *        │                   account, counters
+ *        ├─ shard 1 …
+ *        ├─ log: the sequence, and later the WAL queue
+ *        └─ reaper: one thread
+ *
+ * Ownership: a shard owns its objects and links; store.c owns the shards.
+ * Threads:   lock.h states the order of locks. What a shard owns is read and written under its lock.
+ * Errors:    as store.h.
+ * Units:     clocks in nanoseconds.
+ */
+#ifndef STORE_CORE_H
+#define STORE_CORE_H
+
+#include "store/account.h"
+#include "store/counter.h"
+#include "store/hash.h"
+#include "store/index.h"
+#include "store/lock.h"
+#include "store/log.h"
+#include "store/object.h"
+#include "store/store.h"
+#include "store/wheel.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* A name whose object lives in another shard, or has its embedded name elsewhere. */
+struct link {
+	uint64_t directory;
+	uint64_t number;
+	uint64_t cookie;
+	uint8_t length;
+	char bytes[];
+};
+
+/* Counters of one shard: written under its lock, read without. */
+struct shard_counters {
+	COUNTER_STRUCT(STORE_COUNTERS)
+};
+
+struct shard {
+	/* constant after open */
+	_Alignas(64) struct store *store;
+	unsigned id;
+	/* under lock */
+	struct lock lock;
+	struct index names;     /* struct object *, or struct link * with bit 0 set */
+	struct index objects;
+	struct wheel wheel;
+	uint64_t keys;          /* regular files with a name */
+	uint64_t table_bytes;   /* of the two indexes, as charged */
+	/* atomic */
+	struct account account;
+	struct shard_counters counters;
+};
+
+struct reaper {
+	pthread_t thread;
+	struct lock lock;
+	struct lock_cond wake;
+	bool stop;              /* under lock */
+	/* atomic: the reaper sets idle and then reads armed before it sleeps without a limit, who arms
+	 * adds to armed and then reads idle: one of the two sees the other (both seq_cst). */
+	atomic_bool idle;
+	_Atomic uint64_t armed; /* objects in wheels */
+};
+
+struct store {
+	/* constant after open */
+	struct shard *shards;
+	unsigned shard_count;
+	unsigned shard_shift;   /* 10 - log2(shard_count) */
+	int64_t ttl_ns_default;
+	struct store_events events;
+	/* locks and what they guard: see lock.h */
+	struct lock_rw tree;
+	struct reaper reaper;
+	struct log log;
+	/* atomic */
+	_Atomic uint64_t counter_next;  /* of object numbers: never used twice */
+	struct account_total total;
+};
+
+enum { CORE_NUMBER_BITS = 10 }; /* low bits of a number, and top bits of a name's hash: the shard */
+
+static inline struct shard *core_shard_of_hash(const struct store *s, uint64_t hash)
+{
+	return &s->shards[(hash >> (64 - CORE_NUMBER_BITS)) >> s->shard_shift];
+}
+
+static inline struct shard *core_shard_of_number(const struct store *s, uint64_t number)
+{
+	return &s->shards[(number & ((1U << CORE_NUMBER_BITS) - 1)) >> s->shard_shift];
+}
+
+/* A new object number, for an object born with a name of this hash. */
+uint64_t core_number_new(struct store *s, uint64_t hash);
+
+int64_t core_now(void);                 /* CLOCK_BOOTTIME */
+struct timespec core_time(void);        /* CLOCK_REALTIME */
+
+/* True when the object's time has come. Asks the clock only if it has a TTL. */
+static inline bool core_expired(const struct object *object)
+{
+	int64_t deadline = object_deadline(object);
+	return __builtin_expect(deadline != 0, 0) && deadline <= core_now();
+}
+
+/* What a name is looked up by. */
+struct core_key {
+	uint64_t directory;
+	uint64_t hash;
+	const char *name;
+	size_t length;
+};
+
+static inline struct core_key core_key(uint64_t directory, const char *name, size_t length)
+{
+	return (struct core_key){ directory, hash_name(directory, name, length), name, length };
+}
+
+/* The object of this number, or NULL. */
+struct object *shard_object(struct shard *shard, uint64_t number) REQUIRES(shard->lock);
+
+/* What a name stands for in its shard: its object here, or a link; both NULL if there is no such. */
+struct shard_name {
+	struct object *object;
+	struct link *link;
+	uint64_t number;
+	uint64_t cookie;
+};
+bool shard_name(struct shard *shard, const struct core_key *key, struct shard_name *found)
+	REQUIRES(shard->lock);
+
+/* Charges what the indexes grew or shrank by. */
+void shard_account_tables(struct shard *shard) REQUIRES(shard->lock);
+
+/* Arms, moves or disarms the object's place in the wheel, to agree with its deadline. */
+void shard_wheel(struct shard *shard, struct object *object) REQUIRES(shard->lock);
+
+/* The indexes' callbacks. */
+uint64_t shard_name_hash(const void *entry);
+uint64_t shard_object_hash(const void *entry);
+
+static inline bool shard_is_link(const void *entry)
+{
+	return (uintptr_t)entry & 1;
+}
+
+static inline struct link *shard_link(const void *entry)
+{
+	return (struct link *)((uintptr_t)entry & ~(uintptr_t)1);
+}
+
+static inline void *shard_link_mark(struct link *link)
+{
+	return (void *)((uintptr_t)link | 1);
+}
+
+/* A few shards, kept ascending, to be locked together. */
+enum { CORE_LOCKS_MAX = 8 };
+struct core_locks {
+	unsigned count;
+	struct shard *shard[CORE_LOCKS_MAX];
+};
+
+void core_locks_add(struct core_locks *locks, struct shard *shard);
+void core_locks_acquire(const struct core_locks *locks);
+void core_locks_release(const struct core_locks *locks);
+
+/* Fills attr. now is core_now() if the caller has it, else 0. */
+void core_attr(const struct object *object, int64_t now, struct store_attr *attr);
+
+#endif

@@ -1,0 +1,313 @@
+/*
+ * list.c: many keys at once: batch retrieval and directory reads.
+ *
+ * One lookup waits for memory three times, one after the other: bucket, object, value. Many lookups
+ * wait together: all names are hashed and their buckets prefetched before any lock is taken; then
+ * the shards concerned are locked, all of them, ascending; then the objects' lines are prefetched,
+ * and only then is anything read. One round of locks thus serves up to STORE_MGET_MAX keys, which
+ * also makes them one consistent snapshot.
+ *
+ * A directory is read the same way: numbers from its vector under its mutex, then their objects in
+ * one round. An object that has meanwhile lost the name at that cookie is left out, which is what a
+ * listing a moment later would say.
+ */
+#include "store/batch.h"
+#include "store/names.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Shards as bits, so that they come out ascending and once each. */
+struct shard_bits {
+	uint64_t word[STORE_SHARDS_MAX / 64];
+};
+
+static void bits_add(struct shard_bits *bits, const struct shard *shard)
+{
+	bits->word[shard->id / 64] |= UINT64_C(1) << (shard->id % 64);
+}
+
+static size_t bits_words(const struct store *s)
+{
+	return (s->shard_count + 63) / 64;
+}
+
+static void bits_acquire(struct store *s, const struct shard_bits *bits) NO_THREAD_SAFETY_ANALYSIS
+{
+	for (size_t i = 0; i < bits_words(s); i++)
+		for (uint64_t w = bits->word[i]; w; w &= w - 1)
+			lock_acquire(&s->shards[i * 64 + (size_t)__builtin_ctzll(w)].lock);
+}
+
+static void bits_release(struct store *s, const struct shard_bits *bits) NO_THREAD_SAFETY_ANALYSIS
+{
+	for (size_t i = 0; i < bits_words(s); i++)
+		for (uint64_t w = bits->word[i]; w; w &= w - 1)
+			lock_release(&s->shards[i * 64 + (size_t)__builtin_ctzll(w)].lock);
+}
+
+/* ---- batch retrieval ---- */
+
+struct mget_key {
+	struct core_key key;
+	struct shard *shard;
+	uint64_t number;        /* of a link, to be looked up in another shard */
+	const struct object *object;
+};
+
+/* Copies at most capacity bytes of the value; the whole size, or -errno. */
+static ssize_t value_get(const struct object *object, void *buffer, size_t capacity)
+{
+	struct store_view view;
+	if (object_is_dir(object))
+		return -EISDIR;
+	if (!object_is_reg(object))
+		return -EINVAL;
+	size_t length = object->size < capacity ? object->size : capacity;
+	if (length <= object->inline_size) {
+		memcpy(buffer, object_inline_const(object), length);
+		return (ssize_t)object->size;
+	}
+	/* Long values are copied in slices, under the lock: this call promises one snapshot. */
+	memcpy(buffer, object_inline_const(object), object->inline_size);
+	for (size_t done = object->inline_size; done < length;) {
+		size_t slice = length - done < VALUE_READ_MAX ? length - done : VALUE_READ_MAX;
+		value_read(&object->value, done, slice, &view);
+		value_view_copy(&view, (char *)buffer + done);
+		value_view_put(&view);
+		done += slice;
+	}
+	return (ssize_t)object->size;
+}
+
+/* Finds the object of each key, prefetching it; names that are links are left for later. */
+static bool mget_find(struct mget_key *keys, size_t count)
+{
+	bool links = false;
+	for (size_t i = 0; i < count; i++)
+		index_prefetch_entry(&keys[i].shard->names, keys[i].key.hash);
+	for (size_t i = 0; i < count; i++) {
+		struct shard_name found;
+		keys[i].object = NULL;
+		keys[i].number = 0;
+		if (!shard_name(keys[i].shard, &keys[i].key, &found))
+			continue;
+		keys[i].object = found.object;
+		keys[i].number = found.number;
+		links = links || found.link;
+	}
+	return links;
+}
+
+/* Reads what was found. Returns how many. */
+static ssize_t mget_read(struct mget_key *keys, struct store_item *items, size_t count)
+{
+	ssize_t found = 0;
+	for (size_t i = 0; i < count; i++) {
+		const struct object *object = keys[i].object;
+		bool live = object && !core_expired(object);
+		items[i].size = live ? value_get(object, items[i].buffer, items[i].capacity) :
+		                       -ENOENT;
+		found += items[i].size >= 0;
+		counter_add_locked(live ? &keys[i].shard->counters.hits :
+		                          &keys[i].shard->counters.misses,
+		                   1);
+	}
+	return found;
+}
+
+/* Adds the shards of objects that only links lead to. */
+static void mget_add_links(struct store *s, struct mget_key *keys, size_t count,
+                           struct shard_bits *bits)
+{
+	for (size_t i = 0; i < count; i++)
+		if (keys[i].number && !keys[i].object)
+			bits_add(bits, core_shard_of_number(s, keys[i].number));
+}
+
+/* With all their shards locked. False: a link leads to a shard that is not among them. */
+static bool mget_resolve(struct store *s, struct mget_key *keys, size_t count,
+                         const struct shard_bits *bits)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (!keys[i].number || keys[i].object)
+			continue;
+		struct shard *shard = core_shard_of_number(s, keys[i].number);
+		if (!(bits->word[shard->id / 64] & (UINT64_C(1) << (shard->id % 64))))
+			return false;
+		keys[i].object = shard_object(shard, keys[i].number);
+	}
+	return true;
+}
+
+/* One round: at most STORE_MGET_MAX keys under one hold of all their shards. */
+static ssize_t mget_round(struct store *s, uint64_t directory, struct store_item *items,
+                          size_t count)
+{
+	struct mget_key keys[STORE_MGET_MAX];
+	struct shard_bits bits = { { 0 } };
+	for (size_t i = 0; i < count; i++) {
+		keys[i].key = core_key(directory, items[i].name, items[i].length);
+		keys[i].shard = core_shard_of_hash(s, keys[i].key.hash);
+		index_prefetch(&keys[i].shard->names, keys[i].key.hash);
+		bits_add(&bits, keys[i].shard);
+	}
+	bits_acquire(s, &bits);
+	/* Links are rare, and what they lead to is in shards that are known only now: start over with
+	 * those, too, until nothing new turns up. */
+	while (mget_find(keys, count) && !mget_resolve(s, keys, count, &bits)) {
+		bits_release(s, &bits);
+		mget_add_links(s, keys, count, &bits);
+		bits_acquire(s, &bits);
+	}
+	ssize_t found = mget_read(keys, items, count);
+	counter_add_locked(&keys[0].shard->counters.batches, 1);
+	counter_add_locked(&keys[0].shard->counters.batch_keys, count);
+	bits_release(s, &bits);
+	return found;
+}
+
+ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items, size_t count)
+{
+	struct directory *unused;
+	ssize_t found = 0;
+	int err = directory_find(s, directory, &unused);
+	if (err)
+		return err;
+	for (size_t i = 0; i < count; i += STORE_MGET_MAX) {
+		size_t n = count - i < STORE_MGET_MAX ? count - i : STORE_MGET_MAX;
+		found += mget_round(s, directory, items + i, n);
+	}
+	return found;
+}
+
+/* ---- directory reads ---- */
+
+enum { LIST_BATCH = 32 };       /* entries of one round: as many dirents are on the stack */
+
+/* Emits "." or "..". True to go on. */
+static bool emit_dot(struct store *s, uint64_t directory, uint64_t cookie, store_emit *emit,
+                     void *context)
+{
+	struct store_dirent entry = { .cookie = cookie, .length = cookie };
+	memcpy(entry.name, "..", cookie);
+	entry.name[cookie] = '\0';
+	if (store_lookup(s, directory, entry.name, entry.length, 0, &entry.attr))
+		return true; /* removed meanwhile: it lists nothing */
+	return emit(context, &entry);
+}
+
+/* Fills what still stands at its cookie; returns how many. */
+static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec_entry *from,
+                        size_t count, unsigned flags, struct store_dirent *out)
+{
+	struct shard_bits bits = { { 0 } };
+	size_t filled = 0;
+	for (size_t i = 0; i < count; i++) {
+		struct shard *shard = core_shard_of_number(s, from[i].number);
+		index_prefetch(&shard->objects, hash_number(from[i].number));
+		bits_add(&bits, shard);
+	}
+	bits_acquire(s, &bits);
+	int64_t now = core_now();
+	for (size_t i = 0; i < count; i++) {
+		struct shard *shard = core_shard_of_number(s, from[i].number);
+		index_prefetch_entry(&shard->objects, hash_number(from[i].number));
+	}
+	for (size_t i = 0; i < count; i++) {
+		struct shard *shard = core_shard_of_number(s, from[i].number);
+		struct object *object = shard_object(shard, from[i].number);
+		struct object_name_ref ref;
+		if (!object || !object_name_at(object, directory, from[i].cookie, &ref))
+			continue;
+		int64_t deadline = object_deadline(object);
+		if (deadline && deadline <= now)
+			continue;
+		struct store_dirent *entry = &out[filled++];
+		entry->cookie = from[i].cookie;
+		entry->length = ref.length;
+		memcpy(entry->name, ref.bytes, ref.length);
+		entry->name[ref.length] = '\0';
+		core_attr(object, now, &entry->attr);
+		if (flags & STORE_HOLD)
+			object->holds++;
+	}
+	struct shard *first = core_shard_of_number(s, from[0].number);
+	counter_add_locked(&first->counters.batches, 1);
+	counter_add_locked(&first->counters.batch_keys, filled);
+	bits_release(s, &bits);
+	return filled;
+}
+
+/* Emits a round; false when emit stopped. Entries not taken lose their holds. */
+static bool list_emit(struct store *s, const struct store_dirent *entries, size_t count,
+                      unsigned flags, store_emit *emit, void *context)
+{
+	size_t i = 0;
+	while (i < count && emit(context, &entries[i]))
+		i++;
+	bool stopped = i < count;
+	for (; i < count; i++)
+		if (flags & STORE_HOLD)
+			store_forget(s, entries[i].attr.number, 1);
+	return !stopped;
+}
+
+/* The next entries behind the cookie. -ENOENT: the directory was removed. */
+static ssize_t list_read(struct store *s, uint64_t number, uint64_t after,
+                         struct dirvec_entry *entries)
+{
+	struct directory *directory;
+	int err = directory_enter(s, number, DIRECTORY_SHARED, &directory);
+	if (err)
+		return err;
+	size_t count = dirvec_read(&directory->entries, after, entries, LIST_BATCH);
+	directory_leave(s, directory, DIRECTORY_SHARED);
+	return (ssize_t)count;
+}
+
+int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned flags,
+                  store_emit *emit, void *context)
+{
+	struct dirvec_entry raw[LIST_BATCH];
+	struct store_dirent entries[LIST_BATCH];
+	struct directory *unused;
+	int err = directory_find(s, number, &unused);
+	if (err)
+		return err == -ENOENT ? 0 : err;
+	for (uint64_t dot = after + 1; dot < DIRVEC_COOKIE_FIRST; dot++)
+		if (!emit_dot(s, number, dot, emit, context))
+			return 0;
+	for (;;) {
+		ssize_t count = list_read(s, number, after, raw);
+		if (count <= 0)
+			return 0;
+		after = raw[count - 1].cookie;
+		size_t filled = list_fill(s, number, raw, (size_t)count, flags, entries);
+		if (!list_emit(s, entries, filled, flags, emit, context))
+			return 0;
+	}
+}
+
+int store_names(struct store *s, uint64_t number, store_each_name *each, void *context)
+{
+	struct shard *shard = core_shard_of_number(s, number);
+	struct object_name_ref ref = { 0 };
+	char name[STORE_NAME_MAX];
+	int count = 0;
+	/* One name under each hold of the lock: the callback runs without it. Names that come and go
+	 * meanwhile may be missed, but those that stay are not. */
+	for (bool more = true; more; count += more) {
+		uint64_t directory = ref.directory;
+		uint64_t cookie = ref.cookie;
+		lock_acquire(&shard->lock);
+		struct object *object = shard_object(shard, number);
+		more = object && object_name_next(object, directory, cookie, &ref);
+		if (more)
+			memcpy(name, ref.bytes, ref.length);
+		lock_release(&shard->lock);
+		if (more)
+			each(context, ref.directory, name, ref.length);
+	}
+	return count;
+}

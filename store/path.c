@@ -1,0 +1,153 @@
+/*
+ * path.c: keys by path, for the bench, tools and tests.
+ *
+ * A path is resolved name by name, each with one lookup. A key that exists is overwritten in one
+ * batch: its old value goes and the new one comes, so that no reader sees half of either.
+ */
+#include "store/batch.h"
+#include "store/names.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Finds the directory of a path, and its last name. */
+static int path_split(struct store *s, const char *path, uint64_t *directory, const char **name,
+                      size_t *length)
+{
+	struct store_attr attr;
+	*directory = STORE_ROOT;
+	for (;;) {
+		const char *slash = strchr(path, '/');
+		if (!slash)
+			break;
+		int err = store_lookup(s, *directory, path, (size_t)(slash - path), 0, &attr);
+		if (err)
+			return err;
+		*directory = attr.number;
+		path = slash + 1;
+	}
+	*name = path;
+	*length = strlen(path);
+	return names_valid(path, *length);
+}
+
+ssize_t store_get(struct store *s, const char *path, void *value, size_t size)
+{
+	struct store_item item = { .buffer = value, .capacity = size };
+	uint64_t directory;
+	int err = path_split(s, path, &directory, &item.name, &item.length);
+	if (err)
+		return err;
+	ssize_t found = store_mget(s, directory, &item, 1);
+	return found < 0 ? found : item.size;
+}
+
+struct set {
+	const void *value;
+	size_t size;
+	int64_t ttl_ns;
+	struct value_parts parts;       /* the bytes, if they are too many to copy under a lock */
+};
+
+static int set_check(const struct object *object)
+{
+	if (!object || !object->nlink || core_expired(object))
+		return -ESTALE; /* it went since it was looked up */
+	if (object_is_dir(object))
+		return -EISDIR;
+	return object_is_reg(object) ? 0 : -EINVAL;
+}
+
+/* Overwrites the object that a name led to. -ESTALE: it went meanwhile. */
+static int set_existing(struct store *s, uint64_t number, struct set *set)
+{
+	struct shard *shard = core_shard_of_number(s, number);
+	struct batch b;
+	batch_init(&b, s);
+	batch_lock_number(&b, number);
+	batch_lock(&b);
+	struct object *object = shard_object(shard, number);
+	int err = set_check(object);
+	if (!err) {
+		struct batch_op *op = batch_add(&b, BATCH_ATTR, object);
+		op->attr.mask = STORE_SET_MTIME | STORE_SET_CTIME;
+		op->attr.mtime = op->attr.ctime = core_time();
+		if (set->ttl_ns == STORE_TTL_DEFAULT) {
+			batch_rearm(&b, object);
+		} else if (set->ttl_ns || object_deadline(object)) {
+			op = batch_add(&b, BATCH_TTL, object);
+			op->ttl.period_ns = set->ttl_ns;
+			op->ttl.deadline_ns = set->ttl_ns ? core_now() + set->ttl_ns : 0;
+		}
+		op = batch_add(&b, BATCH_DATA, object);
+		op->data.replace = true;
+		op->data.bytes = set->value;
+		op->data.length = op->data.size = set->size;
+		op->data.parts = set->parts.count ? &set->parts : NULL;
+		err = batch_commit(&b);
+	}
+	if (!err)
+		counter_add_locked(&shard->counters.bytes_written, set->size);
+	batch_unlock(&b);
+	return err;
+}
+
+static int set_once(struct store *s, uint64_t directory, const char *name, size_t length,
+                    struct set *set)
+{
+	const struct store_birth birth = { .mode = S_IFREG | 0644 };
+	const struct names_birth n = {
+		.birth = &birth,
+		.ttl_ns = set->ttl_ns,
+		.bytes = set->value,
+		.size = set->size,
+		.parts = set->parts.count ? &set->parts : NULL,
+	};
+	struct core_key key = core_key(directory, name, length);
+	struct shard *shard = core_shard_of_hash(s, key.hash);
+	struct shard_name found;
+	lock_acquire(&shard->lock);
+	bool there = shard_name(shard, &key, &found);
+	lock_release(&shard->lock);
+	int err = there ? set_existing(s, found.number, set) : -ESTALE;
+	if (err == -ESTALE)
+		err = names_create(s, directory, name, length, &n, 0, NULL);
+	return err;
+}
+
+int store_set(struct store *s, const char *path, const void *value, size_t size, int64_t ttl_ns)
+{
+	struct set set = { .value = value, .size = size, .ttl_ns = ttl_ns };
+	uint64_t directory;
+	const char *name;
+	size_t length;
+	if (size > STORE_IO_MAX)
+		return -EFBIG;
+	if (ttl_ns < STORE_TTL_DEFAULT || ttl_ns > INT64_MAX - core_now())
+		return -EINVAL;
+	int err = path_split(s, path, &directory, &name, &length);
+	if (!err)
+		err = log_reserve(&s->log, size);
+	/* The account of a key's shard is known before the key is: they share the name's hash. */
+	struct account *account =
+	        err ? NULL : &core_shard_of_hash(s, hash_name(directory, name, length))->account;
+	if (!err && size > VALUE_APPEND_MAX)
+		err = value_parts_new(&set.parts, account, 0, value, size, false);
+	if (err)
+		return err;
+	/* Between the two attempts at it, a key may come or go. */
+	do
+		err = set_once(s, directory, name, length, &set);
+	while (err == -EEXIST || err == -ESTALE);
+	value_parts_free(&set.parts);
+	return err;
+}
+
+int store_del(struct store *s, const char *path)
+{
+	uint64_t directory;
+	const char *name;
+	size_t length;
+	int err = path_split(s, path, &directory, &name, &length);
+	return err ? err : store_unlink(s, directory, name, length, NULL);
+}
