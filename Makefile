@@ -167,7 +167,7 @@ units: $(UNIT_TESTS)
 
 check: ## unit tests and tidy: seconds, no FUSE, no root
 	$(Q)$(MAKE) --no-print-directory $(JOBS) units
-	$(Q)tests/run unit:$(OUT)/tests bats:tests/01-tidy.bats
+	$(Q)OUT=$(OUT) tests/run unit:$(OUT)/tests bats:tests/01-tidy.bats
 
 test: ## install what is missing, build, pass every test (as root; T=20-ttl for one bats file)
 	$(Q)packaging/deps.sh test
@@ -178,7 +178,7 @@ else
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=asan all units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=tsan units
-	$(Q)tests/run \
+	$(Q)OUT=$(BUILD) tests/run \
 		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests bats:tests
 endif
 

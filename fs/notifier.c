@@ -120,8 +120,8 @@ static void announce_removed(struct notifier *n, size_t bytes)
 	for (size_t at = 0; at < bytes; at += record_size(head.length)) {
 		memcpy(&head, n->batch + at, sizeof(head));
 		(void)fuse_lowlevel_notify_delete(n->session, head.directory, head.number,
-		                                  (const char *)n->batch + at + sizeof(head),
-		                                  head.length);
+						  (const char *)n->batch + at + sizeof(head),
+						  head.length);
 		/* Who has it open still: its link count has changed. */
 		(void)fuse_lowlevel_notify_inval_inode(n->session, head.number, -1, 0);
 		remember_directory(n, head.directory);
@@ -246,7 +246,7 @@ static bool place_locked(struct notifier *n, size_t size, size_t *at)
 }
 
 void notifier_removed(struct notifier *n, uint64_t directory, const char *name, size_t length,
-                      uint64_t number)
+		      uint64_t number)
 {
 	struct record head = { .directory = directory, .number = number, .length = length };
 	size_t size = record_size(length);

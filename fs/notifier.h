@@ -54,6 +54,6 @@ void notifier_cancel(struct notifier *n);
 
 /* An expired object lost this name. May wait for room: not for handlers. */
 void notifier_removed(struct notifier *n, uint64_t directory, const char *name, size_t length,
-                      uint64_t number);
+		      uint64_t number);
 
 #endif

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 enum {
-	OPS_WRITE_MAX = 1 << 20,      /* bytes of one READ or WRITE */
-	OPS_BACKGROUND_MIN = 64,      /* requests in the background: read-ahead, for the most part */
+	OPS_WRITE_MAX = 1 << 20, /* bytes of one READ or WRITE */
+	OPS_BACKGROUND_MIN = 64, /* requests in the background: read-ahead, for the most part */
 	OPS_BACKGROUND_PER_CORE = 16,
 };
 
@@ -36,7 +36,8 @@ static void init(void *context, struct fuse_conn_info *conn)
 	unsigned background = cores > 0 ? (unsigned)cores * OPS_BACKGROUND_PER_CORE : 0;
 
 	(void)context; /* nothing of it depends on the kernel */
-	(void)compat_want(conn, FUSE_CAP_EXPLICIT_INVAL_DATA); /* wishes: without them it is slower */
+	(void)compat_want(conn,
+			  FUSE_CAP_EXPLICIT_INVAL_DATA); /* wishes: without them it is slower */
 	(void)compat_want(conn, FUSE_CAP_PARALLEL_DIROPS);
 	(void)compat_want(conn, FUSE_CAP_CACHE_SYMLINKS);
 	(void)compat_want(conn, FUSE_CAP_READDIRPLUS);
@@ -167,7 +168,7 @@ void ops_reply_entry(struct ops_call *c, const struct store_attr *attr)
 }
 
 void ops_reply_created(struct ops_call *c, const struct store_attr *attr,
-                       const struct fuse_file_info *file)
+		       const struct fuse_file_info *file)
 {
 	struct fuse_entry_param entry;
 
@@ -221,7 +222,9 @@ bool ops_reply_bytes(struct ops_call *c, const void *bytes, size_t size)
 void ops_reply_view(struct ops_call *c, const struct store_view *view)
 {
 	record(c, 0);
-	if (view->count == 1)
+	if (view->count == 0)
+		(void)fuse_reply_buf(c->request, NULL, 0);
+	else if (view->count == 1)
 		(void)fuse_reply_buf(c->request, view->iov[0].iov_base, view->iov[0].iov_len);
 	else
 		(void)fuse_reply_iov(c->request, view->iov, (int)view->count);

@@ -45,7 +45,7 @@ void ops_reply_none(struct ops_call *c);
 /* An entry that was held once for the kernel. */
 void ops_reply_entry(struct ops_call *c, const struct store_attr *attr);
 void ops_reply_created(struct ops_call *c, const struct store_attr *attr,
-                       const struct fuse_file_info *file);
+		       const struct fuse_file_info *file);
 void ops_reply_entry_virtual(struct ops_call *c, uint64_t number, const struct stat *st);
 void ops_reply_absent(struct ops_call *c);
 
@@ -77,50 +77,50 @@ void ops_mkdir(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t m
 void ops_symlink(fuse_req_t request, const char *target, fuse_ino_t parent, const char *name);
 void ops_readlink(fuse_req_t request, fuse_ino_t number);
 void ops_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t mode,
-                struct fuse_file_info *file);
+		struct fuse_file_info *file);
 void ops_tmpfile(fuse_req_t request, fuse_ino_t parent, mode_t mode, struct fuse_file_info *file);
 void ops_link(fuse_req_t request, fuse_ino_t number, fuse_ino_t parent, const char *name);
 void ops_unlink(fuse_req_t request, fuse_ino_t parent, const char *name);
 void ops_rmdir(fuse_req_t request, fuse_ino_t parent, const char *name);
 void ops_rename(fuse_req_t request, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-                const char *new_name, unsigned flags);
+		const char *new_name, unsigned flags);
 
 void ops_opendir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 void ops_readdir(fuse_req_t request, fuse_ino_t number, size_t size, off_t after,
-                 struct fuse_file_info *file);
+		 struct fuse_file_info *file);
 void ops_readdirplus(fuse_req_t request, fuse_ino_t number, size_t size, off_t after,
-                     struct fuse_file_info *file);
+		     struct fuse_file_info *file);
 void ops_releasedir(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 
 void ops_getattr(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int what,
-                 struct fuse_file_info *file);
+		 struct fuse_file_info *file);
 void ops_access(fuse_req_t request, fuse_ino_t number, int mask);
 void ops_statfs(fuse_req_t request, fuse_ino_t number);
 
 void ops_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 void ops_read(fuse_req_t request, fuse_ino_t number, size_t size, off_t offset,
-              struct fuse_file_info *file);
+	      struct fuse_file_info *file);
 void ops_write(fuse_req_t request, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
-               struct fuse_file_info *file);
+	       struct fuse_file_info *file);
 void ops_flush(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 void ops_release(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *file);
 void ops_fsync(fuse_req_t request, fuse_ino_t number, int data_only, struct fuse_file_info *file);
 void ops_fsyncdir(fuse_req_t request, fuse_ino_t number, int data_only,
-                  struct fuse_file_info *file);
+		  struct fuse_file_info *file);
 void ops_fallocate(fuse_req_t request, fuse_ino_t number, int mode, off_t offset, off_t length,
-                   struct fuse_file_info *file);
+		   struct fuse_file_info *file);
 void ops_lseek(fuse_req_t request, fuse_ino_t number, off_t offset, int whence,
-               struct fuse_file_info *file);
+	       struct fuse_file_info *file);
 void ops_copy_file_range(fuse_req_t request, fuse_ino_t from, off_t from_offset,
-                         struct fuse_file_info *from_file, fuse_ino_t to, off_t to_offset,
-                         struct fuse_file_info *to_file, size_t length, int flags);
+			 struct fuse_file_info *from_file, fuse_ino_t to, off_t to_offset,
+			 struct fuse_file_info *to_file, size_t length, int flags);
 void ops_ioctl(fuse_req_t request, fuse_ino_t number, unsigned command, void *argument,
-               struct fuse_file_info *file, unsigned flags, const void *in, size_t in_size,
-               size_t out_size);
+	       struct fuse_file_info *file, unsigned flags, const void *in, size_t in_size,
+	       size_t out_size);
 
 void ops_setxattr(fuse_req_t request, fuse_ino_t number, const char *name, const char *value,
-                  size_t size, int flags);
+		  size_t size, int flags);
 void ops_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_t size);
 void ops_listxattr(fuse_req_t request, fuse_ino_t number, size_t size);
 void ops_removexattr(fuse_req_t request, fuse_ino_t number, const char *name);

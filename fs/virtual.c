@@ -31,7 +31,7 @@
 
 #define DIRECTORY_NAME ".ctx"
 
-enum { NS_PER_MS = 1000000, BLOCK_SIZE = 4096, COMMAND_MAX = 64 };
+enum { NS_PER_MS = 1000000, BLOCK_SIZE = 4096 };
 
 /* Numbers that are part of node ids and of cookies: only ever added to. */
 enum kind { KIND_NONE, KIND_STATS, KIND_JSON, KIND_CONTROL, KIND_COUNT };
@@ -210,18 +210,13 @@ static struct snapshot *snapshot_new(struct virtual *v, enum kind kind, uid_t ui
 	return s;
 }
 
+/* Where it hangs on its list, or the end of that: the kernel may name one from before a restart. */
 static struct snapshot **find_locked(struct virtual *v, uint64_t number)
 {
 	struct snapshot **at = &v->newest[kind_of(number)];
 	while (*at && (*at)->number != number)
 		at = &(*at)->next;
 	return at;
-}
-
-/* The number comes from the kernel, which may hold one from before a restart. */
-static struct snapshot *snapshot_of_locked(struct virtual *v, uint64_t number)
-{
-	return *find_locked(v, number);
 }
 
 static void remove_locked(struct virtual *v, struct snapshot **at)
@@ -362,7 +357,7 @@ int virtual_getattr(struct virtual *v, uint64_t number, struct stat *attr)
 	if (!kind_of(number))
 		return -ESTALE;
 	lock(v);
-	const struct snapshot *s = snapshot_of_locked(v, number);
+	const struct snapshot *s = *find_locked(v, number);
 	if (s)
 		fill_file(v, kind_of(number), s, attr);
 	unlock(v);
@@ -382,7 +377,7 @@ ssize_t virtual_read(struct virtual *v, uint64_t number, uint64_t offset, size_t
 		return -ESTALE;
 	ssize_t found = -ESTALE;
 	lock(v);
-	struct snapshot *s = snapshot_of_locked(v, number);
+	struct snapshot *s = *find_locked(v, number);
 	if (s) {
 		size_t at = offset < s->size ? (size_t)offset : s->size;
 		size_t count = size < s->size - at ? size : s->size - at;

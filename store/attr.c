@@ -111,9 +111,10 @@ static int setattr_commit(struct batch *b, struct object *object, const struct s
 		resize = false;
 	if (!resize && !(set->mask & ~(unsigned)STORE_SET_SIZE))
 		return 0;
-	setattr_attr(b, object, set, resize);
+	/* First, so that a mode that is set stands. */
 	if (flags & STORE_KILL_SETID)
 		batch_kill_setid(b, object);
+	setattr_attr(b, object, set, resize);
 	if (resize || (set->mask & STORE_SET_MTIME_NOW))
 		batch_rearm(b, object);
 	if (resize)

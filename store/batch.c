@@ -18,6 +18,7 @@
  */
 #include "store/batch.h"
 
+#include "store/extent.h"
 #include "store/reap.h"
 
 #include <errno.h>
@@ -298,8 +299,11 @@ static int prepare_data(struct batch *b, struct batch_op *op)
 	int err = covered ? 0 : spill(object, account);
 	if (err)
 		return err;
-	/* Room that was promised must be had, even at the bound. */
-	bool promised = value_reserved(&object->value, data->offset, data->length) == data->length;
+	/* What is only overwritten must not fail at the bound: the old bytes make room for the new,
+	 * at once or, if they are part of larger extents, by compacting those first. */
+	bool promised = value_allocated(&object->value, data->offset, data->length) == data->length;
+	if (promised && account_free(account->total) < EXTENT_MAX)
+		value_compact(&object->value, account, data->offset, data->length);
 	err = take_parts(b, op, promised);
 	return err ? err : value_prepare(&object->value, account, data->offset, data->length);
 }
@@ -309,8 +313,6 @@ static int prepare_copy(struct batch_op *op)
 	struct batch_data *data = &op->data;
 	struct account *account = &op->shard->account;
 	int err = spill(op->object, account);
-	if (!err)
-		err = value_prepare(&op->object->value, account, data->offset, data->length);
 	if (!err)
 		err = value_clone(&op->object->value, account, data->offset, &data->source->value,
 		                  data->source_offset, data->length);
@@ -632,6 +634,33 @@ static void apply(struct batch *b, struct batch_op *op)
 	}
 }
 
+enum { CHECK_COUNT_MAX = 512 };  /* entries of an index or a vector that are verified each time */
+
+/* In a debug build: what a batch touched is sound afterwards; large tables only now and then. */
+static void check_applied(const struct batch *b)
+{
+	bool all = b->sequence % 4096 == 0;
+	for (const struct batch_op *op = b->op; op < b->op + b->count; op++) {
+		const struct shard *shard = op->shard;
+		bool dead = false;
+		for (unsigned i = 0; i < b->dead_count; i++)
+			dead = dead || b->dead[i] == op->object;
+		/* Names and link counts agree at the end of a batch only, which is here. */
+		assert(dead || !object_check(op->object));
+		if (all || index_count(&shard->objects) <= CHECK_COUNT_MAX) {
+			assert(!index_check(&shard->objects));
+			assert(!index_check(&shard->names));
+			assert(!wheel_check(&shard->wheel));
+		}
+		if (op->kind != BATCH_NAME_PUT && op->kind != BATCH_NAME_DEL)
+			continue;
+		const struct dirvec *entries =
+			op->name.directory ? &op->name.directory->entries : NULL;
+		if (entries && (all || dirvec_count(entries) <= CHECK_COUNT_MAX))
+			assert(!dirvec_check(entries));
+	}
+}
+
 int batch_commit(struct batch *b)
 {
 	for (unsigned i = 0; i < b->count; i++) {
@@ -645,6 +674,8 @@ int batch_commit(struct batch *b)
 		apply(b, &b->op[i]);
 	b->sequence = log_append(&b->store->log, b);
 	counter_add_locked(&b->op[0].shard->counters.changes, 1);
+	if (LOCK_DEBUG)
+		check_applied(b);
 	b->count = 0;
 	return 0;
 }

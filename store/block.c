@@ -105,6 +105,13 @@ size_t block_pieces(uintptr_t slot, struct block_piece *one, const struct block_
 	return b->count;
 }
 
+size_t block_count(uintptr_t slot)
+{
+	if (!slot)
+		return 0;
+	return slot_is_extent(slot) ? 1 : slot_block(slot)->count;
+}
+
 uint32_t block_bytes(uintptr_t slot)
 {
 	if (!slot)
@@ -370,14 +377,16 @@ int block_prepare_write(uintptr_t *slot, struct account *a, uint32_t start, uint
 		return 0;
 	/* A write into reserved bytes must not fail for lack of room: they hold that room. */
 	bool force = block_reserved(*slot, start, end) == end - start;
-	return block_room(slot, a, cut_splits(*slot, start, end) ? 2 : 1, force);
+	/* A full block is coalesced, and that piece may then be split, too. */
+	bool full = block_count(*slot) == BLOCK_PIECES_MAX;
+	return block_room(slot, a, full || cut_splits(*slot, start, end) ? 2 : 1, force);
 }
 
 int block_prepare_cut(uintptr_t *slot, struct account *a, uint32_t start, uint32_t end)
 {
 	/* A lone extent shows a prefix of itself, so losing its head alone makes it a block, too. */
 	bool headless = *slot && slot_is_extent(*slot) && start == 0 && end > 0 &&
-	                end < slot_extent(*slot)->live;
+			end < slot_extent(*slot)->live;
 	if (headless || cut_splits(*slot, start, end))
 		return block_room(slot, a, 1, true); /* force: it frees memory */
 	return 0;
@@ -385,13 +394,11 @@ int block_prepare_cut(uintptr_t *slot, struct account *a, uint32_t start, uint32
 
 int block_prepare_reserve(uintptr_t *slot, struct account *a, uint32_t start, uint32_t end)
 {
-	struct block_piece one;
-	const struct block_piece *p;
 	uint32_t bytes;
 	size_t holes = block_holes(*slot, start, end, &bytes);
 	if (!holes)
 		return 0;
-	if (holes + block_pieces(*slot, &one, &p) > BLOCK_PIECES_MAX) {
+	if (holes + block_count(*slot) > BLOCK_PIECES_MAX) {
 		int error = block_coalesce(slot, a, false);
 		if (error)
 			return error;

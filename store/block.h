@@ -53,6 +53,9 @@ static inline uint32_t block_piece_end(const struct block_piece *p)
 	return p->start + p->len;
 }
 
+/* How many pieces there are. */
+size_t block_count(uintptr_t slot);
+
 /* Allocated bytes: the sum of the pieces' lengths, reserved ones too. */
 uint32_t block_bytes(uintptr_t slot);
 

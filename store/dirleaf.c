@@ -1,9 +1,10 @@
 /*
  * dirleaf.c: one leaf of a directory vector; see dirleaf.h for the layout.
  *
- * A 32-bit distance spans 2^32 appends, so a leaf nearly always reaches; where survivors lie further
- * apart than that, the leaf refuses and the tree uses another one. The base may lie below the first
- * cookie, since removal does not move it; it is set anew when that makes a cookie expressible.
+ * A 32-bit distance spans 2^32 appends, so a leaf nearly always reaches; where survivors lie
+ * further apart than that, the leaf refuses and the tree uses another one. The base may lie below
+ * the first cookie, since removal does not move it; it is set anew when that makes a cookie
+ * expressible.
  *
  * Locking: the caller's, which is the directory's mutex.
  */

@@ -2,9 +2,9 @@
  * dirleaf.h: one leaf of a directory vector (dirvec.h): up to DIRLEAF_MAX (cookie, object number)
  * entries, ascending by cookie, in one allocation. Private to dirvec.c.
  *
- * Layout. An entry is 12 bytes: a 32-bit distance from the leaf's base cookie, and the number in two
- * halves, so that it needs no padding. Capacities fill malloc's 16-byte classes exactly: 1 entry
- * costs 32 bytes, 5 cost 80, 253 cost 3056.
+ * Layout. An entry is 12 bytes: a 32-bit distance from the leaf's base cookie, and the number in
+ * two halves, so that it needs no padding. Capacities fill malloc's 16-byte classes exactly: 1
+ * entry costs 32 bytes, 5 cost 80, 253 cost 3056.
  *
  * Ownership: the caller allocates dirleaf_size() bytes, sets base, count and capacity, and frees.
  * Threads:   the caller's lock.
@@ -87,8 +87,8 @@ void dirleaf_split(struct dirleaf *left, struct dirleaf *right, uint32_t keep);
 /*
  * Moves all entries of two neighbours into the one with more room, if it has a slot more than they
  * need, and can express all their cookies and the cookie `reach` (0: none), which is above them.
- * left is not empty. Returns the leaf that holds all, or NULL with nothing changed; the other one is
- * the caller's to free.
+ * left is not empty. Returns the leaf that holds all, or NULL with nothing changed; the other one
+ * is the caller's to free.
  */
 struct dirleaf *dirleaf_join(struct dirleaf *left, struct dirleaf *right, uint64_t reach);
 

@@ -44,8 +44,8 @@ static_assert(DIRVEC_BRANCH_MAX >= 4, "halves of a branch need two children");
 #endif
 
 /*
- * A root grows only when all branches on the way down are full, and sparse neighbours are merged: 14
- * levels are far more leaves than memory can hold.
+ * A root grows only when all branches on the way down are full, and sparse neighbours are merged:
+ * 14 levels are far more leaves than memory can hold.
  */
 #define HEIGHT_MAX 14u
 
@@ -151,7 +151,8 @@ static void branch_insert(struct branch *branch, uint32_t at, uint64_t low, void
 
 /*
  * Inserts into a full branch: its upper half moves to right, which is new. Insertion at the end
- * moves nothing: a directory that only grows keeps full branches. Returns the lowest cookie of right.
+ * moves nothing: a directory that only grows keeps full branches. Returns the lowest cookie of
+ * right.
  */
 static uint64_t branch_split(struct branch *branch, struct branch *right, uint32_t at, uint64_t low,
 			     void *child)

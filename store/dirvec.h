@@ -6,8 +6,8 @@
  * a scan: an entry that is present throughout a scan is seen exactly once, whatever is created,
  * removed or compacted between two calls of dirvec_read().
  *
- * Ownership: struct dirvec is embedded by value in its directory and may be moved in memory. It owns
- *            its leaves and branches; an empty one owns nothing.
+ * Ownership: struct dirvec is embedded by value in its directory and may be moved in memory. It
+ *            owns its leaves and branches; an empty one owns nothing.
  * Threads:   every call under the directory's mutex.
  * Errors:    0 or -errno. Only dirvec_reserve() and dirvec_put() can fail, and change nothing then.
  * Units:     count is entries, bytes are heap bytes rounded up to allocation classes.

@@ -1,8 +1,8 @@
 /*
  * histogram.c: log-linear histograms, and sets of them for many threads.
  *
- * A value with its highest bit at position e falls into the row e - LOW_BITS of 32 buckets, and in
- * it where its next 5 bits say: one count-leading-zeros and one shift. The number of values is not
+ * A value with its highest bit at position e falls into the row e - LOW_BITS of 64 buckets, and in
+ * it where its next 6 bits say: one count-leading-zeros and one shift. The number of values is not
  * kept but summed from the buckets, so that it cannot disagree with them.
  *
  * A set hands each thread a struct histogram_thread through a thread-specific key (a _Thread_local

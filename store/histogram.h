@@ -1,10 +1,10 @@
 /*
  * histogram.h: how long things took, as a distribution, cheaply enough to time every operation.
  *
- * Every power of two of nanoseconds is divided into 32 equal buckets, so a value is known to within
- * 1/32 of itself (3.2 %) wherever it lies between 64 ns and 73 minutes: the layout of Gil Tene's
+ * Every power of two of nanoseconds is divided into 64 equal buckets, so a value is known to within
+ * 1/64 of itself (1.6 %) wherever it lies between 64 ns and 73 minutes: the layout of Gil Tene's
  * HdrHistogram (the log-linear buckets are older). Values outside fall into the first or the last
- * bucket; the sum and the maximum are exact anyway. A histogram takes 9 KiB, whatever it has seen.
+ * bucket; the sum and the maximum are exact anyway. A histogram takes 18 KiB, whatever it has seen.
  *
  * A histogram set times many kinds of operation on many threads. Each thread that records has its
  * own histograms, made when first used, so recording never meets another writer; they outlive the
@@ -19,7 +19,7 @@
  * Errors:    only histogram_set_new() can fail. Without memory for a new thread's histograms a
  *            record is dropped, and counted by histogram_set_dropped().
  * Units:     nanoseconds. Percentiles are given in permille: 999 is the 99.9th.
- * Bounds:    a set takes 9 KiB for each operation that each thread uses, for the most threads there
+ * Bounds:    a set takes 18 KiB for each operation that each thread uses, for the most threads there
  *            were at once.
  */
 #ifndef STORE_HISTOGRAM_H
@@ -30,7 +30,7 @@
 #include <stdint.h>
 
 enum {
-	HISTOGRAM_SUB_BITS = 5,   /* 32 buckets to the power of two */
+	HISTOGRAM_SUB_BITS = 6,   /* 64 buckets to the power of two */
 	HISTOGRAM_LOW_BITS = 6,   /* values from 2^6 ns on are told apart */
 	HISTOGRAM_HIGH_BITS = 42, /* up to 2^42 ns, a little more than an hour */
 	HISTOGRAM_BUCKETS = (HISTOGRAM_HIGH_BITS - HISTOGRAM_LOW_BITS) << HISTOGRAM_SUB_BITS,

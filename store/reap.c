@@ -54,14 +54,18 @@ static int reap_name(struct store *s, uint64_t number, uint64_t directory_number
 	return err;
 }
 
-/* Puts an object that could not be removed back into the wheel. */
+/* Puts an object that could not be removed back into the wheel, for the next tick. */
 static void reap_again(struct store *s, uint64_t number)
 {
 	struct shard *shard = core_shard_of_number(s, number);
 	lock_acquire(&shard->lock);
 	struct object *object = shard_object(shard, number);
-	if (object)
-		shard_wheel(shard, object);
+	if (object && object->nlink && core_expired(object) &&
+	    !wheel_armed(&object->extra->wheel)) {
+		wheel_add(&shard->wheel, &object->extra->wheel,
+		          core_now() + (int64_t)REAP_TICK_MS * 1000000);
+		atomic_fetch_add(&s->reaper.armed, 1);
+	}
 	lock_release(&shard->lock);
 }
 
@@ -79,13 +83,14 @@ static void reap_object(struct store *s, uint64_t number)
 	}
 }
 
-/* Takes from the wheel what is due, and removes it. Returns how many objects. */
-static size_t reap_shard(struct store *s, struct shard *shard)
+/* Takes from the wheel some of what is due, and removes it. True while there is more. */
+static bool reap_shard(struct store *s, struct shard *shard, int64_t now)
 {
 	struct wheel_node *due[REAP_BUDGET];
 	uint64_t number[REAP_BUDGET];
 	lock_acquire(&shard->lock);
-	size_t count = wheel_advance(&shard->wheel, core_now(), due, REAP_BUDGET);
+	size_t count = wheel_advance(&shard->wheel, now, due, REAP_BUDGET);
+	bool more = wheel_next_ns(&shard->wheel) <= now;
 	for (size_t i = 0; i < count; i++) {
 		const struct object_extra *extra =
 		        (const struct object_extra *)((const char *)due[i] -
@@ -96,13 +101,14 @@ static size_t reap_shard(struct store *s, struct shard *shard)
 	atomic_fetch_sub(&s->reaper.armed, count);
 	for (size_t i = 0; i < count; i++)
 		reap_object(s, number[i]);
-	return count;
+	return more;
 }
 
 void store_reap(struct store *s)
 {
+	int64_t now = core_now();
 	for (unsigned i = 0; i < s->shard_count; i++)
-		while (reap_shard(s, &s->shards[i]) == REAP_BUDGET)
+		while (reap_shard(s, &s->shards[i], now))
 			;
 }
 

@@ -295,6 +295,30 @@ uint64_t value_reserved(const struct value *v, uint64_t offset, uint64_t len)
 	return range_bytes(v, offset, range_end(offset, len), true);
 }
 
+uint64_t value_allocated(const struct value *v, uint64_t offset, uint64_t len)
+{
+	return range_bytes(v, offset, range_end(offset, len), false);
+}
+
+void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t len)
+{
+	uint64_t end = range_end(offset, len);
+	uint64_t index = block_index(offset);
+	uintptr_t found;
+	if (offset >= end)
+		return;
+	for (; (found = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
+		uintptr_t *slot = radix_slot(&v->root, index);
+		uint32_t before = block_bytes(found);
+		/* Coalescing makes reserved bytes real, so blocks that have some stay as they are. */
+		if (block_pinned(found) <= before || block_reserved(found, 0, VALUE_BLOCK))
+			continue;
+		(void)block_coalesce(slot, a, true); /* without memory it just stays larger */
+		block_settle(slot, a);
+		radix_account(&v->root, before, slot);
+	}
+}
+
 int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t len)
 {
 	if (!range_fits(offset, len))
@@ -413,10 +437,8 @@ static int clone_gather(struct value *map, struct account *a, uint64_t dst_offse
 /* Makes room in one block of dst, of which a part is kept, for what is in the map's block. */
 static int clone_room(uintptr_t *slot, uintptr_t *from, struct account *a)
 {
-	struct block_piece one;
-	const struct block_piece *p;
-	size_t have = block_pieces(*slot, &one, &p);
-	size_t come = block_pieces(*from, &one, &p);
+	size_t have = block_count(*slot);
+	size_t come = block_count(*from);
 	if (!have)
 		return 0; /* it will take the map's block whole */
 	if (have + come + 1 > BLOCK_PIECES_MAX && come > 1) {

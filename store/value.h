@@ -88,8 +88,15 @@ int value_punch(struct value *v, struct account *a, uint64_t offset, uint64_t le
 /* Reserves all that is a hole in the range. All or nothing: 0, -ENOSPC, -ENOMEM or -EFBIG. */
 int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t len);
 
-/* How many bytes of the range are reserved. */
+/* How many bytes of the range are reserved; and how many are not a hole. */
 uint64_t value_reserved(const struct value *v, uint64_t offset, uint64_t len);
+uint64_t value_allocated(const struct value *v, uint64_t offset, uint64_t len);
+
+/*
+ * Gives back what large extents hold beyond what the range shows of them, at the price of a copy of
+ * each block: for a write that must succeed at the bound of the store. Best effort.
+ */
+void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t len);
 
 /*
  * Fills the view with references to len <= VALUE_READ_MAX bytes at offset, holes as zeros, and

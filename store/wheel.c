@@ -1,12 +1,12 @@
 /*
- * wheel.c: a hierarchical timing wheel (Varghese and Lauck, "Hashed and hierarchical timing wheels",
- * SOSP 1987, scheme 7).
+ * wheel.c: a hierarchical timing wheel (Varghese and Lauck, "Hashed and hierarchical timing
+ * wheels", SOSP 1987, scheme 7).
  *
  * Structure. A node's tick is its deadline in ticks, rounded up. Read ticks as numbers of seven
  * 6-bit digits. A node lies on the level of the highest digit in which its tick differs from the
  * clock, in the slot of that digit. So all nodes of a level come before all nodes of the levels
- * above it, and the first slot in use on the lowest level in use is the next to be reached: a bitmap
- * per level finds it in at most seven steps, and time in which nothing is due costs nothing.
+ * above it, and the first slot in use on the lowest level in use is the next to be reached: a
+ * bitmap per level finds it in at most seven steps, and time in which nothing is due costs nothing.
  *
  * Advancing sets the clock to the beginning of that slot. On level 0 its nodes are due. On a higher
  * level they have to be distributed over the levels below; a slot may hold a million nodes that
@@ -14,9 +14,10 @@
  * within the budget of each call. While that lasts the clock stands, so placing stays unambiguous,
  * and nodes may be added and deleted as ever. A node moves down at most six times in its life.
  *
- * Rejected: a heap (O(log n), and every sift touches nodes in other cache lines); one ring of hashed
- * slots (each turn visits nodes that are not due); rounding deadlines to coarser slots on the
- * higher levels, which spares the moves (a TTL of a day would be reaped up to half an hour late).
+ * Rejected: a heap (O(log n), and every sift touches nodes in other cache lines); one ring of
+ * hashed slots (each turn visits nodes that are not due); rounding deadlines to coarser slots on
+ * the higher levels, which spares the moves (a TTL of a day would be reaped up to half an hour
+ * late).
  *
  * Invariants, verified by wheel_check():
  *  1. Each list is doubly linked through `link`: *n->link == n.

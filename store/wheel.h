@@ -1,8 +1,8 @@
 /*
  * wheel.h: a hierarchical timing wheel: which objects of a shard are to be reaped, and when.
  *
- * Ownership: the caller owns struct wheel, which must not move, and every node, which is embedded in
- *            the caller's object. A node may move with its object: see wheel_relink().
+ * Ownership: the caller owns struct wheel, which must not move, and every node, which is embedded
+ *            in the caller's object. A node may move with its object: see wheel_relink().
  * Threads:   every call under the shard's lock.
  * Errors:    none; nothing is allocated. Wrong use (arming an armed node) is asserted.
  * Units:     times are nanoseconds of one clock that starts at 0 or later and never goes back
@@ -74,9 +74,9 @@ void wheel_relink(struct wheel_node *moved);
 size_t wheel_advance(struct wheel *w, int64_t now_ns, struct wheel_node **out, size_t max);
 
 /*
- * When to call wheel_advance() next: an earlier call would return nothing. INT64_MAX when no node is
- * armed. At most one tick after the earliest deadline; it may be well before it, since a slot far
- * ahead opens at its beginning: at most WHEEL_LEVELS - 1 such calls a node.
+ * When to call wheel_advance() next: an earlier call would return nothing. INT64_MAX when no node
+ * is armed. At most one tick after the earliest deadline; it may be well before it, since a slot
+ * far ahead opens at its beginning: at most WHEEL_LEVELS - 1 such calls a node.
  */
 int64_t wheel_next_ns(const struct wheel *w);
 

@@ -302,10 +302,10 @@ same_tree()
 	start
 	requires tar
 	make_tree "$BATS_TEST_TMPDIR/tree"
-	tar -C "$BATS_TEST_TMPDIR" -cf - tree | tar -C "$MNT" -xpf -
+	tar -C "$BATS_TEST_TMPDIR" --format=posix -cf - tree | tar -C "$MNT" -xpf -
 	same_tree "$BATS_TEST_TMPDIR/tree" "$MNT/tree"
 	mkdir "$BATS_TEST_TMPDIR/back"
-	tar -C "$MNT" -cf "$BATS_TEST_TMPDIR/tree.tar" tree 2>"$BATS_TEST_TMPDIR/words"
+	tar -C "$MNT" --format=posix -cf "$BATS_TEST_TMPDIR/tree.tar" tree 2>"$BATS_TEST_TMPDIR/words"
 	is "$(cat "$BATS_TEST_TMPDIR/words")" "" "what tar had to say"
 	tar -C "$BATS_TEST_TMPDIR/back" -xpf "$BATS_TEST_TMPDIR/tree.tar"
 	same_tree "$BATS_TEST_TMPDIR/tree" "$BATS_TEST_TMPDIR/back/tree"

@@ -19,7 +19,7 @@ import struct
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 LIBC.getxattr.restype = ctypes.c_ssize_t
-AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW = -100, 0x1000, 0x100
+AT_FDCWD, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW = -100, 0x1000, 0x100, 0x400
 UTIME_NOW, UTIME_OMIT = (1 << 30) - 1, (1 << 30) - 2
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE = 1, 2
@@ -454,7 +454,8 @@ def gen_link(rng):
 
 
 def op_link(side, source, target, follow):
-    os.link(source, target, follow_symlinks=follow)
+    flags = AT_SYMLINK_FOLLOW if follow else 0
+    called(LIBC.linkat(AT_FDCWD, bytes(source), AT_FDCWD, bytes(target), flags))
     return brief(os.lstat(target))
 
 

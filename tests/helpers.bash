@@ -58,6 +58,7 @@ mount_setup()
 
 mount_teardown()
 {
+	cd / # a working directory in the mount would keep it busy
 	watchdog_stop
 	if [ -z "${BATS_TEST_COMPLETED:-}" ] && [ -s "$LOG" ]; then
 		echo "--- daemon.log"

@@ -101,6 +101,15 @@ static void case_past_and_never(void)
 	wheel_add(&wheel, &negative, -1);
 	CHECK(wheel_advance(&wheel, 0, out, 4) == 2);
 	CHECK(!wheel_armed(&past) && !wheel_armed(&negative) && wheel_armed(&never));
+	/* The earlier time just given did not turn the wheel back. */
+	wheel_add(&wheel, &past, 5 * TICK + 6);
+	CHECK(wheel_next_ns(&wheel) <= 5 * TICK + 7);
+	CHECK(wheel_advance(&wheel, 5 * TICK + 7, out, 4) == 1);
+	/* After an idle time, a node one tick ahead still takes one wake. */
+	CHECK(wheel_advance(&wheel, 5000 * TICK, out, 4) == 0);
+	wheel_add(&wheel, &past, 5001 * TICK);
+	CHECK(wheel_next_ns(&wheel) == 5001 * TICK);
+	wheel_del(&wheel, &past);
 	CHECK(wheel_advance(&wheel, INT64_MAX - 1, out, 4) == 0);
 	CHECK(wheel_check(&wheel) == 0);
 	wheel_del(&wheel, &never);
@@ -318,12 +327,15 @@ static size_t list_length(const struct wheel_node *n)
 	return length;
 }
 
-/* A crowd armed together, an hour ahead: no call moves or returns more than its max. */
+/*
+ * A crowd armed together, an hour ahead, in one slot of level 3 and then of level 2: no call moves
+ * or returns more than its max.
+ */
 static void case_bounded(void)
 {
 	static struct wheel_node crowd[CROWD];
 	struct wheel_node *out[64];
-	const int64_t hour = INT64_C(3600) * 1000000000;
+	const int64_t hour = 105 * INT64_C(4096) * TICK;
 	size_t opened = 0;
 	size_t returned = 0;
 	size_t calls = 0;
@@ -343,7 +355,8 @@ static void case_bounded(void)
 		calls++;
 		returned += got;
 		CHECK(got <= 64);
-		/* Either a slot was opened within the call, or at most max nodes left the open one. */
+		/* The calls that open a slot, and that return nothing, leave most of the crowd there. */
+		CHECK(opened > 0 || got > 0 || left >= CROWD - 64);
 		CHECK(opened == 0 || left > opened || opened - left <= 64);
 		CHECK(due < 64 || got == 64);
 		opened = left;
