@@ -152,10 +152,16 @@ $(OUT)/flags.fuse: FORCE
 -include $(STORE_OBJECTS:.o=.d) $(FS_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(OUT)/bench-store.d
 
 # --- run and test -----------------------------------------------------------------------------
+
 # As root in somebody's checkout (sudo make run), the build itself is run as its owner, so that no
 # file in it ends up root's.
-
 AS_OWNER = packaging/as-owner.sh
+
+# What `make test` runs through a mount a second time, with the sanitizers in the daemon.
+ASAN_BATS ?= 20-ttl 40-files 41-names 42-regressions 50-differential
+MOUNT_BATS = $(filter-out 01-%,$(patsubst tests/%.bats,%,$(wildcard tests/[0-9][0-9]-*.bats)))
+asan_runs = $(patsubst %,bats:tests/%.bats@$(BUILD)/asan/ctxfs,$(1))
+
 JOBS = -j$(shell nproc)
 
 run: ## install what is missing, build, mount at MNT=/mnt/ctx with OPTS= (as root)
@@ -179,12 +185,13 @@ else
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=asan all units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=tsan units
 	$(Q)OUT=$(BUILD) tests/run \
-		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests bats:tests
+		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests bats:tests \
+		$(call asan_runs,$(ASAN_BATS))
 endif
 
 asan: ## unit tests and every bats file with AddressSanitizer and UBSan (clang)
 	$(Q)$(MAKE) --no-print-directory $(JOBS) VARIANT=asan all units
-	$(Q)CTXFS=$(abspath $(BUILD))/asan/ctxfs tests/run unit:$(BUILD)/asan/tests bats:tests
+	$(Q)tests/run unit:$(BUILD)/asan/tests $(call asan_runs,$(MOUNT_BATS))
 
 tsan: ## unit tests with ThreadSanitizer (clang)
 	$(Q)$(MAKE) --no-print-directory $(JOBS) VARIANT=tsan units

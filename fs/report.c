@@ -74,7 +74,7 @@ int64_t report_clock(void)
 
 /* ---- figures of fixed width ---- */
 
-/* A count, right-aligned: digits while they fit, then thousands, millions, … with k, M, G, T, P, E. */
+/* A count, right-aligned: its digits while they fit, then with k, M, G, T, P or E behind. */
 static void format_count(char word[REPORT_WORD_MAX], uint64_t n, int width)
 {
 	static const char suffixes[] = " kMGTPE";
@@ -196,8 +196,7 @@ static void text_store(const struct store_stats *s, FILE *out)
 	format_count(b, s->batch_keys, 12);
 	format_ratio(c, s->batch_keys, s->batches, 1);
 	fprintf(out, "batches    %s       batch keys %s       keys per batch %s\n", a, b, c);
-	fputs("(1) of requests that reached ctxfs: what the kernel answered itself is not in it\n\n",
-	      out);
+	fputs("(1) of requests that reached ctxfs, without what the kernel answered\n\n", out);
 }
 
 static void text_row(const struct figures *f, unsigned op, FILE *out)

@@ -22,7 +22,7 @@
 struct store;
 struct report;
 
-/* Kinds of FUSE messages, by the kernel's names, in the order of reports. New ones go to the end. */
+/* Kinds of FUSE messages, by the kernel's names, in the order of reports. Only ever added to. */
 #define REPORT_OPS(X)                                                                              \
 	X(LOOKUP)                                                                                  \
 	X(FORGET)                                                                                  \
@@ -82,15 +82,15 @@ void report_free(struct report *r);
 /* CLOCK_MONOTONIC, for report_record(). */
 int64_t report_clock(void);
 
-/* Counts one message that arrived at started_ns and is answered now; error: 0, or a positive errno. */
+/* Counts a message that arrived at started_ns and is answered now; error: 0 or a positive errno. */
 void report_record(struct report *r, enum report_op op, int64_t started_ns, int error);
 
 /* Begins anew: times and counts here, and the store's counters. What it holds now stays. */
 void report_reset(struct report *r);
 
 /*
- * The page of .stats, without a NUL behind it. Its size is the same at every call for one report, so
- * that a size that was told a moment ago is true for what is read now.
+ * The page of .stats, without a NUL behind it. Its size is the same at every call for one report,
+ * so that a size that was told a moment ago is true for what is read now.
  */
 int report_text(struct report *r, char **text, size_t *size);
 
@@ -101,7 +101,7 @@ int report_text(struct report *r, char **text, size_t *size);
  *	uptime_ns             since the daemon's start
  *	counting_ns           since the last reset
  *	records_dropped       messages that were not counted for want of memory
- *	keys … sequence       the figures of struct store_stats, by their names; bytes_limit 0: none
+ *	keys … sequence       the figures of struct store_stats, by name; bytes_limit 0: none
  *	messages              name of a kind of message -> how many
  *	operations            the same name -> count, errors, p50_ns, p90_ns, p95_ns, p99_ns,
  *	                      p999_ns, max_ns, sum_ns

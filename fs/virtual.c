@@ -1,13 +1,13 @@
 /*
  * virtual.c: see virtual.h for what there is and how nodes are numbered.
  *
- * Directories and control have no state: their node ids say all, and are valid as long as the kernel
- * says them. Snapshots are on one list per kind, the newest first; lists are short (most hold one),
- * because the kernel forgets a snapshot as soon as it has found a newer one and nobody has it open.
+ * Directories and control have no state: their node ids say all, and are valid for ever. Snapshots
+ * are on one list per kind, the newest first; lists are short (most hold one), because the kernel
+ * forgets a snapshot as soon as it has found a newer one and nobody has it open.
  *
  * 1. A list is in descending order of serial numbers, all below next_serial.
- * 2. A snapshot without lookups is the first of its list: kept for the LOOKUP that may follow within
- *    VIRTUAL_FRESH_MS, and freed when there is a newer one. So an idle mount keeps one of each file.
+ * 2. A snapshot without lookups is the first of its list: kept for the LOOKUP that may follow
+ *    within VIRTUAL_FRESH_MS, freed when there is a newer one. An idle mount has one of each file.
  * 3. count and bytes are those of all lists; count <= VIRTUAL_SNAPSHOTS_MAX.
  * 4. All snapshots of one kind have one size (fs/report.c, invariant 1).
  *

@@ -14,7 +14,8 @@
  *	| 1| 0| kind     | n > 0, never used twice         |  one snapshot of that file
  *	+--+--+----------+---------------------------------+
  *
- * Kind 0 is never used, nor is a kind given to another file later. Directory numbers are below 2^62.
+ * Kind 0 is never used, and no kind is given to another file later. Directory numbers are below
+ * 2^62.
  *
  * A snapshot is the content of a file at one moment: LOOKUP makes it, and it stays as it is, size
  * and all, until FORGET. So whoever has opened the file reads one consistent page, and there is no
@@ -33,8 +34,8 @@
  * Errors:    -ENOENT no such name; -ESTALE no such node (any more); -ENOMEM.
  * Units:     bytes.
  * Bounds:    VIRTUAL_SNAPSHOTS_MAX of all files, VIRTUAL_SNAPSHOTS_USER_MAX of one user's; beyond,
- *            LOOKUP gets -ENFILE. What nobody has open is forgotten by the kernel at the next LOOKUP
- *            of that name, so it takes a program that keeps that many snapshots open at once.
+ *            LOOKUP gets -ENFILE. What nobody has open the kernel forgets at the next LOOKUP of
+ *            that name, so it takes a program that keeps that many snapshots open at once.
  */
 #ifndef FS_VIRTUAL_H
 #define FS_VIRTUAL_H

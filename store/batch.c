@@ -634,6 +634,7 @@ static void apply(struct batch *b, struct batch_op *op)
 	}
 }
 
+#ifdef LOCK_DEBUG
 enum { CHECK_COUNT_MAX = 512 };  /* entries of an index or a vector that are verified each time */
 
 /* In a debug build: what a batch touched is sound afterwards; large tables only now and then. */
@@ -660,6 +661,7 @@ static void check_applied(const struct batch *b)
 			assert(!dirvec_check(entries));
 	}
 }
+#endif
 
 int batch_commit(struct batch *b)
 {
@@ -674,8 +676,9 @@ int batch_commit(struct batch *b)
 		apply(b, &b->op[i]);
 	b->sequence = log_append(&b->store->log, b);
 	counter_add_locked(&b->op[0].shard->counters.changes, 1);
-	if (LOCK_DEBUG)
-		check_applied(b);
+#ifdef LOCK_DEBUG
+	check_applied(b);
+#endif
 	b->count = 0;
 	return 0;
 }

@@ -375,8 +375,9 @@ int block_prepare_write(uintptr_t *slot, struct account *a, uint32_t start, uint
 	/* All there is goes: its block takes one piece, and what begins the block stands alone. */
 	if (slot_within(*slot, start, end) && (*slot || start == 0))
 		return 0;
-	/* A write into reserved bytes must not fail for lack of room: they hold that room. */
-	bool force = block_reserved(*slot, start, end) == end - start;
+	/* What only overwrites must not fail for lack of room: the old bytes, or what was reserved
+	 * for them, hold it. */
+	bool force = !block_missing(*slot, start, end);
 	/* A full block is coalesced, and that piece may then be split, too. */
 	bool full = block_count(*slot) == BLOCK_PIECES_MAX;
 	return block_room(slot, a, full || cut_splits(*slot, start, end) ? 2 : 1, force);

@@ -160,9 +160,9 @@ lists()
 @test "ttl: a newline or a NUL behind the word is forgiven" {
 	start
 	echo 1 >"$MNT/key"
-	setfattr -n user.ttl -v "$(printf '0x%s' 36300a)" "$MNT/key"
+	setfattr -n user.ttl -v 0x36300a "$MNT/key"
 	between 1 "$(get ttl_ms "$MNT/key")" 60000
-	setfattr -n user.ttl -v "$(printf '0x%s' 363000)" "$MNT/key"
+	setfattr -n user.ttl -v 0x36303000 "$MNT/key"
 	between 60001 "$(get ttl_ms "$MNT/key")" 600000
 }
 
@@ -298,8 +298,8 @@ lists()
 	set_ttl 1h "$MNT/key"
 	local before after change
 	before=$(deadline "$MNT/key")
-	for change in "cat key" "stat key" "ls -l" "chmod 600 key" "ln key link" "mv key x; mv x key" \
-		"setfattr -n user.mine -v 1 key"; do
+	for change in "cat key" "stat key" "ls -l" "chmod 600 key" "ln key link" \
+		"mv key x; mv x key" "setfattr -n user.mine -v 1 key"; do
 		a_moment
 		(cd "$MNT" && eval "$change" >/dev/null)
 		after=$(deadline "$MNT/key")
@@ -389,6 +389,9 @@ lists()
 	is "$(get ttl "$MNT/kept")" 0
 	echo 1 >"$MNT/kept/key"
 	fails_with ENODATA getfattr -n user.ttl "$MNT/kept/key"
+	setfattr -x user.ttl "$MNT/kept"
+	echo 1 >"$MNT/kept/other"
+	between 7100000 "$(get ttl_ms "$MNT/kept/other")" 7200000
 	set_ttl 1h "$MNT/d"
 	echo 1 >"$MNT/d/other"
 	between 3500000 "$(get ttl_ms "$MNT/d/other")" 3600000

@@ -30,6 +30,7 @@ probe()
 @test "names: ls and find agree on ten thousand keys, and rm -r removes them" {
 	requires root fuse python3
 	start
+	# shellcheck disable=SC2010,SC2012  # ls is what is tested
 	mkdir "$MNT/d"
 	(cd "$MNT/d" && seq 10000 | xargs touch)
 	is "$(ls "$MNT/d" | wc -l)" 10000 "ls"

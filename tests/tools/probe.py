@@ -1050,6 +1050,7 @@ def visible(rounds):
     to_reader, to_writer = os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
+        os.close(to_reader[1])
         code = 1
         try:
             kept = None

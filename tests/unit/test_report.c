@@ -1,6 +1,6 @@
 /*
- * test_report.c: the pages of the statistics: one size whatever happens, figures that agree with what
- * was recorded, JSON that is JSON.
+ * test_report.c: the pages of the statistics: one size whatever happens, figures that agree with
+ * what was recorded, JSON that is JSON.
  */
 #include "fs/report.h"
 

@@ -5,18 +5,37 @@
  * byte has a content and a kind (hole, data, reserved). After every operation the whole value is read
  * and compared. Views are held across operations: their bytes must never change.
  *
- * Link with -Wl,--wrap=malloc,--wrap=calloc: the test makes the Nth allocation fail.
+ * The module's sources are compiled into this program, so that its malloc, and no other, can be made
+ * to fail at the Nth call.
  */
-#include "store/value.h"
-
 #include "store/account.h"
-#include "store/block.h"
-#include "store/radix.h"
 #include "tests/unit/tap.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <string.h>
+
+/* ---- allocations that fail ---- */
+
+static _Thread_local bool armed;
+static _Thread_local long fail_after; /* allocations that still succeed */
+static _Thread_local long allocations;
+
+static void *failing_malloc(size_t size)
+{
+	allocations++;
+	return armed && fail_after-- == 0 ? NULL : malloc(size);
+}
+
+/* clang-format off: the order matters */
+#define malloc failing_malloc
+#include "store/block.c"
+#include "store/extent.c"
+#include "store/radix.c"
+#include "store/value.c"
+#undef malloc
+/* clang-format on */
 
 enum {
 	WINDOWS = 3,
@@ -38,33 +57,6 @@ enum { STRIDE = 1, ROUNDS = 4, FAILING_STEPS = 120 };
 
 static const uint64_t window_base[WINDOWS] = { 0, UINT64_C(1) << 40, VALUE_END - WINDOW };
 
-/* ---- allocations that fail ---- */
-
-static _Thread_local bool armed;
-static _Thread_local long fail_after; /* allocations that still succeed */
-static _Thread_local long allocations;
-
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-
-static bool allocation_fails(void)
-{
-	allocations++;
-	return armed && fail_after-- == 0;
-}
-
-void *__wrap_malloc(size_t size)
-{
-	return allocation_fails() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-	return allocation_fails() ? NULL : __real_calloc(count, size);
-}
-
 /* ---- the model ---- */
 
 enum kind { HOLE, DATA, RESERVED };
@@ -79,6 +71,7 @@ static struct account account;
 static unsigned char patterns[VALUE_WRITE_MAX + 256];
 static const unsigned char *pattern = patterns;
 static unsigned char actual[WINDOW];
+static unsigned char saved[VALUE_BLOCK];
 
 static void begin(uint64_t limit)
 {
@@ -155,15 +148,15 @@ static void check_value(const struct value *v, const struct model *m, size_t len
 static int write_value(struct value *v, uint64_t offset, const unsigned char *bytes, size_t len)
 {
 	struct value_parts parts;
-	bool reserved = len && value_reserved(v, offset, len) == len;
+	bool promised = len && value_allocated(v, offset, len) == len;
 	if (value_append(v, offset, bytes, len))
 		return 0;
-	int error = value_parts_new(&parts, &account, offset, bytes, len, reserved);
+	int error = value_parts_new(&parts, &account, offset, bytes, len, promised);
 	if (error)
 		return error;
 	error = value_prepare(v, &account, offset, len);
 	if (error) {
-		CHECK(!(reserved && error == -ENOSPC));
+		CHECK(!(promised && error == -ENOSPC));
 		value_parts_free(&parts);
 		return error;
 	}
@@ -627,6 +620,9 @@ static void reserved_room_is_kept(void)
 		CHECK(write_value(&v, at, pattern, 30000) == 0);
 	CHECK(account_used(&total) < full + 600000 / 50);
 	CHECK(value_reserved(&v, 0, VALUE_END) == 30000);
+	CHECK(write_value(&v, 100, pattern, 60000) == 0); /* not new data either */
+	CHECK(value_allocated(&v, 0, VALUE_END) == 600000);
+	CHECK(account_used(&total) < full + 600000 / 50);
 	CHECK(write_value(&v, 0, pattern, 50) == -ENOSPC);
 	CHECK(value_punch(&v, &account, 200, 500000) == 0);
 	value_fini(&v);
@@ -710,6 +706,31 @@ static void scattered_overwrites_at_the_bound(void)
 	CHECK(account_used(&total) == taken);
 }
 
+/* Three extents with some use each: compacted, one of their size; reserved bytes stay reserved. */
+static void compacting(void)
+{
+	struct value v;
+	begin(0);
+	value_init(&v);
+	pattern_next();
+	CHECK(write_value(&v, 0, pattern, VALUE_BLOCK) == 0);
+	CHECK(write_value(&v, 20000, pattern, 30000) == 0);
+	CHECK(account_used(&total) > VALUE_BLOCK + 30000);
+	read_window(&v, 0, VALUE_BLOCK, actual);
+	memcpy(saved, actual, VALUE_BLOCK);
+	value_compact(&v, &account, 5, 1);
+	CHECK(account_used(&total) == account_class(24 + VALUE_BLOCK));
+	CHECK(value_check(&v) == 0);
+	read_window(&v, 0, VALUE_BLOCK, actual);
+	CHECK(memcmp(actual, saved, VALUE_BLOCK) == 0);
+	CHECK(value_punch(&v, &account, 20000, 30000) == 0);
+	CHECK(value_reserve(&v, &account, 20000, 30000) == 0);
+	value_compact(&v, &account, 0, UINT64_MAX);
+	CHECK(value_reserved(&v, 0, VALUE_BLOCK) == 30000);
+	value_fini(&v);
+	CHECK(account_used(&total) == 0);
+}
+
 /* The block shares an extent with a clone, so coalescing it frees less than it takes. */
 static void scattered_writes_into_reserved_at_the_bound(void)
 {
@@ -725,7 +746,7 @@ static void scattered_writes_into_reserved_at_the_bound(void)
 	CHECK(value_reserve(&b, &account, 1000, 40000) == 0);
 	uint64_t taken = fill_but(0);
 	for (size_t i = 0; i < 20; i++)
-		CHECK(write_value(&b, 1100 + i * 1900, pattern, 1) == 0 || i > 6);
+		CHECK(write_value(&b, 1100 + i * 1900, pattern, 1) == 0);
 	value_fini(&a);
 	value_fini(&b);
 	CHECK(account_used(&total) == taken);
@@ -916,6 +937,7 @@ int main(int argc, char **argv)
 	tap_case("value: overlapping writes do not pin three extents",
 		 overlapping_writes_are_coalesced);
 	tap_case("value: small overwrites go on at the bound", scattered_overwrites_at_the_bound);
+	tap_case("value: compacting gives back what large extents hold", compacting);
 	tap_case("value: scattered writes into reserved bytes go on at the bound",
 		 scattered_writes_into_reserved_at_the_bound);
 	tap_case("value: reserving around many pieces is charged once",

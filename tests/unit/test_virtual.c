@@ -1,5 +1,5 @@
 /*
- * test_virtual.c: the virtual tree: which names there are, how long a snapshot lives, who gets which.
+ * test_virtual.c: the virtual tree: which names there are, how long a snapshot lives, who gets it.
  *
  * What depends on time is checked only where two readings of the clock around a call prove it.
  */
