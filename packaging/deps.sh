@@ -167,8 +167,8 @@ fetch_fuse()
 	fi
 
 	if ! refresh_aside; then
-		# A suite newer than this machine's keys: the newer keys come as a package too, signed by
-		# a key that is already here.
+		# A suite newer than this machine's keys: the newer keys come as a package too,
+		# signed by a key that is already here.
 		grep -q NO_PUBKEY "$log" && [ "$(id -u)" = 0 ] || return 1
 		apt install -y --only-upgrade debian-archive-keyring >/dev/null 2>&1 || return 1
 		refresh_aside || return 1
@@ -195,7 +195,8 @@ compile_fuse()
 			--prefix="$prefix" --libdir=lib --bindir=/usr/bin --sysconfdir=/etc \
 			-Dutils=false -Dexamples=false -Dtests=false -Ddefault_library=static &&
 			timeout -k 10 "$limit" ninja -C "$work/objects" &&
-			DESTDIR=$work/installed timeout -k 10 "$limit" meson install -C "$work/objects"
+			DESTDIR=$work/installed timeout -k 10 "$limit" \
+				meson install -C "$work/objects"
 	) >"$log" 2>&1 </dev/null || return 1
 
 	# The checkout may be moved or copied: the prefix is wherever the .pc file is.
@@ -219,9 +220,9 @@ notice()
 	say "NOTICE: building with the system's libfuse $(fuse_version), not $fuse_wanted."
 	sed 's/^/deps:   why: /' "$failed"
 	cat <<-EOF
-	deps:   lost: the io_uring transport (requests go through /dev/fuse, which is slower under
-	deps:   load), and the kernel's word on when a write must clear set-id bits (ctxfs then decides
-	deps:   from the writer's uid). All else works alike.
+	deps:   lost: the io_uring transport (requests go through /dev/fuse, which is slower
+	deps:   under load), and the kernel's word on when a write must clear set-id bits (ctxfs
+	deps:   then decides from the writer's uid). All else works alike.
 	EOF
 }
 

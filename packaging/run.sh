@@ -33,7 +33,7 @@ introduce()
 ctxfs is $1 at $mountpoint. Try:
 
   echo hello > $mountpoint/greeting; cat $mountpoint/greeting
-  setfattr -n user.ttl -v 60 $mountpoint/greeting; getfattr --only-values -n user.ttl $mountpoint/greeting; echo
+  setfattr -n user.ttl -v 60 $mountpoint/greeting; getfattr -n user.ttl $mountpoint/greeting
   cat $mountpoint/.stats
 
 Unmount:  umount $mountpoint

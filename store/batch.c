@@ -299,10 +299,11 @@ static int prepare_data(struct batch *b, struct batch_op *op)
 	int err = covered ? 0 : spill(object, account);
 	if (err)
 		return err;
-	/* What is only overwritten must not fail at the bound: the old bytes make room for the new,
-	 * at once or, if they are part of larger extents, by compacting those first. */
-	bool promised = value_allocated(&object->value, data->offset, data->length) == data->length;
-	if (promised && account_free(account->total) < EXTENT_MAX)
+	/* At the bound, what is only overwritten must not fail: the old bytes make room for the new, at
+	 * once or, if they are part of larger extents, by compacting those first. */
+	bool promised = account_free(account->total) < data->length + EXTENT_MAX &&
+	                value_owned(&object->value, data->offset, data->length) == data->length;
+	if (promised)
 		value_compact(&object->value, account, data->offset, data->length);
 	err = take_parts(b, op, promised);
 	return err ? err : value_prepare(&object->value, account, data->offset, data->length);

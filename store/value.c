@@ -295,9 +295,33 @@ uint64_t value_reserved(const struct value *v, uint64_t offset, uint64_t len)
 	return range_bytes(v, offset, range_end(offset, len), true);
 }
 
-uint64_t value_allocated(const struct value *v, uint64_t offset, uint64_t len)
+/* The part of [from, to) in this block that value_owned() counts. */
+static uint64_t block_owned(uintptr_t slot, uint32_t from, uint32_t to)
 {
-	return range_bytes(v, offset, range_end(offset, len), false);
+	struct block_piece one;
+	const struct block_piece *pieces;
+	size_t count = block_pieces(slot, &one, &pieces);
+	uint64_t bytes = 0;
+	for (const struct block_piece *p = pieces; p < pieces + count; p++) {
+		uint32_t start = p->start > from ? p->start : from;
+		uint32_t end = block_piece_end(p) < to ? block_piece_end(p) : to;
+		if (start < end && !(p->extent && p->extent->shared))
+			bytes += end - start;
+	}
+	return bytes;
+}
+
+uint64_t value_owned(const struct value *v, uint64_t offset, uint64_t len)
+{
+	uint64_t end = range_end(offset, len);
+	uint64_t index = block_index(offset);
+	uint64_t bytes = 0;
+	uintptr_t slot;
+	if (offset >= end)
+		return 0;
+	for (; (slot = radix_next(v->root, &index)) && index <= block_index(end - 1); index++)
+		bytes += block_owned(slot, block_from(index, offset), block_to(index, end));
+	return bytes;
 }
 
 void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t len)

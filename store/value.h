@@ -88,9 +88,14 @@ int value_punch(struct value *v, struct account *a, uint64_t offset, uint64_t le
 /* Reserves all that is a hole in the range. All or nothing: 0, -ENOSPC, -ENOMEM or -EFBIG. */
 int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t len);
 
-/* How many bytes of the range are reserved; and how many are not a hole. */
+/* How many bytes of the range are reserved. */
 uint64_t value_reserved(const struct value *v, uint64_t offset, uint64_t len);
-uint64_t value_allocated(const struct value *v, uint64_t offset, uint64_t len);
+
+/*
+ * How many bytes of the range are reserved, or in extents that no clone shares: overwriting those
+ * takes no room in the end, so it need not fail at the bound of the store.
+ */
+uint64_t value_owned(const struct value *v, uint64_t offset, uint64_t len);
 
 /*
  * Gives back what large extents hold beyond what the range shows of them, at the price of a copy of

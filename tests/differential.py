@@ -11,7 +11,8 @@ types, contents, sizes, modes, owners, link counts, device numbers, times, exten
 targets, and which names are one object. Not compared: atime, st_blocks, the size of a directory, the
 order of a listing. Nothing is shrunk: `--seed S --ops N` repeats a failure exactly.
 
-Structure: differential_ops.py has the operations. Here: Side, one of the two trees; snapshot, the
+Structure: differential_ops.py has the operations, differential_draw.py what they
+draw from. Here: Side, one of the two trees; snapshot, the
 state of a tree in comparable form; Run, one seed; watch, the parent that notices a hang.
 
 Invariants:
@@ -28,7 +29,6 @@ Invariants:
 
 import argparse
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
@@ -40,7 +40,8 @@ import time
 import traceback
 
 import differential_ops as ops
-from differential_ops import BLOCK, SLOTS, Data, Path, Plan, Slot, brief, data_ranges, digest, read_range
+from differential_draw import BLOCK, SLOTS, Data, Path, Slot
+from differential_ops import Plan, brief, data_ranges, digest, read_range, readable
 
 HANG_SECONDS = 40
 KNOWN_EVERY = 20  # operations between looks at what exists
@@ -105,7 +106,7 @@ def contents(fd):
         data = read_range(fd, start, end)
         if data.strip(b"\0"):
             for i in range(0, len(data), BLOCK):
-                block = data[i:i + BLOCK].rstrip(b"\0")
+                block = data[i : i + BLOCK].rstrip(b"\0")
                 if block:
                     blocks[start + i] = block
     total = hashlib.md5()
@@ -132,12 +133,18 @@ class Clock:
 
 def describe(st, clock, identity):
     identity.setdefault(st.st_ino, len(identity))
-    return {"attributes": brief(st), "mtime": clock.normal(st.st_mtime_ns),
-            "ctime": clock.normal(st.st_ctime_ns), "object": identity[st.st_ino]}
+    return {
+        "attributes": brief(st),
+        "mtime": clock.normal(st.st_mtime_ns),
+        "ctime": clock.normal(st.st_ctime_ns),
+        "object": identity[st.st_ino],
+    }
 
 
 def xattrs_of(target, **how):
-    return {n: digest(os.getxattr(target, n, **how)) for n in sorted(os.listxattr(target, **how))}
+    return {
+        n: digest(os.getxattr(target, n, **how)) for n in sorted(os.listxattr(target, **how))
+    }
 
 
 def snapshot(side, clock):
@@ -165,8 +172,7 @@ def snapshot(side, clock):
     for slot, fd in enumerate(side.fds):
         if fd >= 0:
             result["slot %d" % slot] = entry = describe(os.fstat(fd), clock, identity)
-            readable = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
-            if stat.S_ISREG(os.fstat(fd).st_mode) and readable:
+            if stat.S_ISREG(os.fstat(fd).st_mode) and readable(fd):
                 position = os.lseek(fd, 0, os.SEEK_CUR)
                 entry["contents"] = contents(fd)
                 os.lseek(fd, position, os.SEEK_SET)
@@ -211,8 +217,10 @@ def time_changes(before, after):
     changes = {}
     for name in before:
         if name in after and before[name].st_ino == after[name].st_ino:
-            changes[name] = (("mtime", before[name].st_mtime_ns != after[name].st_mtime_ns),
-                             ("ctime", before[name].st_ctime_ns != after[name].st_ctime_ns))
+            changes[name] = (
+                ("mtime", before[name].st_mtime_ns != after[name].st_mtime_ns),
+                ("ctime", before[name].st_ctime_ns != after[name].st_ctime_ns),
+            )
     return changes
 
 
@@ -224,9 +232,14 @@ class Mismatch(Exception):
 
 
 def show(kind, user, mask, args):
-    shown = ["Data(%d bytes)" % len(a) if isinstance(a, Data) else
-             repr(a if len(a) < 80 else a[:20] + b"...(%d)" % len(a)) if isinstance(a, bytes) else repr(a)
-             for a in args]
+    shown = [
+        "Data(%d bytes)" % len(a)
+        if isinstance(a, Data)
+        else repr(a if len(a) < 80 else a[:20] + b"...(%d)" % len(a))
+        if isinstance(a, bytes)
+        else repr(a)
+        for a in args
+    ]
     return "%s(%s) as uid %d, umask %o" % (kind, ", ".join(shown), user[0], mask)
 
 
@@ -258,8 +271,10 @@ class Run:
         if timed and kind != "mmap_write":
             changes = [time_changes(b, watched(s, args)) for b, s in zip(before, self.sides)]
             if changes[0] != changes[1]:
-                raise Mismatch("%s -> %r\n  changes of times, A: %r\n  changes of times, B: %r"
-                               % (text, outcomes[0], *changes))
+                raise Mismatch(
+                    "%s -> %r\n  changes of times, A: %r\n  changes of times, B: %r"
+                    % (text, outcomes[0], *changes)
+                )
         if outcomes[1][0] == "ok":
             self.plan.known.note(kind, args)
         good, bad = self.outcomes.get(kind, (0, 0))
@@ -268,11 +283,17 @@ class Run:
     def check(self, index):
         lines = tree_difference(*(snapshot(side, self.clock) for side in self.sides))
         if lines:
-            raise Mismatch("the trees differ after op #%d:\n  %s" % (index, "\n  ".join(lines[:20])))
+            raise Mismatch(
+                "the trees differ after op #%d:\n  %s" % (index, "\n  ".join(lines[:20]))
+            )
 
     def all(self, progress):
         for side in self.sides:
-            side.perform(lambda s: (os.mkdir("t"), os.chmod("t", 0o1777), os.chmod(".", 0o777)), (0, 0), ())
+            side.perform(
+                lambda s: (os.mkdir("t"), os.chmod("t", 0o1777), os.chmod(".", 0o777)),
+                (0, 0),
+                (),
+            )
         for index in range(self.options.ops):
             progress[:8] = struct.pack("=q", index)
             self.operation(index, progress)
@@ -299,14 +320,23 @@ def worker(options, seed, progress):
     try:
         run.all(progress)
     except (Mismatch, AssertionError) as e:
-        print("seed %d: MISMATCH\n%s\nrepeat: --seed %d --ops %d%s" %
-              (seed, e, seed, struct.unpack("=q", progress[:8])[0] + 1,
-               " --without " + ",".join(options.without) if options.without else ""))
+        print(
+            "seed %d: MISMATCH\n%s\nrepeat: --seed %d --ops %d%s"
+            % (
+                seed,
+                e,
+                seed,
+                struct.unpack("=q", progress[:8])[0] + 1,
+                " --without " + ",".join(options.without) if options.without else "",
+            )
+        )
         return 1
     seconds = time.monotonic() - started
     good = sum(g for g, _ in run.outcomes.values())
-    print("seed %d: %d ops equal, %d of them successes, %.0f ops/s" %
-          (seed, options.ops, good, options.ops / seconds))
+    print(
+        "seed %d: %d ops equal, %d of them successes, %.0f ops/s"
+        % (seed, options.ops, good, options.ops / seconds)
+    )
     if options.verbose:
         for kind in sorted(run.outcomes):
             print("  %-12s %5d ok %5d refused" % (kind, *run.outcomes[kind]))
@@ -343,13 +373,19 @@ def watch(options, seed):
 
 def main():
     parser = argparse.ArgumentParser(description="the same file operations on two file systems")
-    parser.add_argument("--dir-a", required=True, help="a directory of the file system under test")
+    parser.add_argument(
+        "--dir-a", required=True, help="a directory of the file system under test"
+    )
     parser.add_argument("--dir-b", required=True, help="a directory of the reference, a tmpfs")
     parser.add_argument("--seed", type=int, help="the first seed (default: by the clock)")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds, counting up")
     parser.add_argument("--ops", type=int, default=5000, help="operations a seed")
-    parser.add_argument("--check", type=int, default=400, help="compare the trees every so many operations")
-    parser.add_argument("--times", type=float, default=0.1, help="share of operations whose times are compared")
+    parser.add_argument(
+        "--check", type=int, default=400, help="compare the trees every so many operations"
+    )
+    parser.add_argument(
+        "--times", type=float, default=0.1, help="share of operations whose times are compared"
+    )
     parser.add_argument("--without", default="", help="operations to leave out, with commas")
     parser.add_argument("--verbose", action="store_true", help="print every operation")
     options = parser.parse_args()

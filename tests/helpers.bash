@@ -16,14 +16,14 @@
 #   remount [OPTION,...]  start again on the same mount point; without options, as last time
 #   is GOT WANT [WHAT]    fail, showing both, unless they are the same
 #   requires THING...     skip, naming it, unless there: root, fuse, or a command
-#   stats_json KEY        one figure of .ctx/stats.json: `keys`, `messages.LOOKUP`, `ops.read.p99_ns`
+#   stats_json KEY        one figure of .ctx/stats.json: `keys`, `operations.READ.count`
 #   fails_with ERRNO CMD  fail unless CMD fails and says what that errno means
 #   eventually CMD...     fail unless CMD succeeds within 10 s (for what the daemon does by itself)
 #   errno_text ERRNO      what strerror(3) says for it (one wording a line, where tools differ)
 #
 # CTXFS names the program under test (default: build/ctxfs): every test also runs with build/asan's.
-# The daemon runs in the foreground (-f), a child of the test, its output in $LOG. So `start` must not
-# be called by `run`, nor in a pipe or a subshell.
+# The daemon runs in the foreground (-f), a child of the test, its output in $LOG. So `start` must
+# not be called by `run`, nor in a pipe or a subshell.
 #
 # No test can hang the machine: a watchdog aborts the FUSE connection, which fails every request in
 # flight, when a test has had its mount for WATCHDOG seconds; a test that has lost its time fails.
@@ -162,7 +162,7 @@ ended_within()
 # --- the mount --------------------------------------------------------------------------------
 # All of these read the kernel's table of mounts, never the mount itself: they cannot hang.
 
-# The line of the mount that lies on top of $MNT, as in /proc/self/mountinfo; empty if there is none.
+# The line of the mount on top of $MNT, as in /proc/self/mountinfo; empty if there is none.
 mount_line()
 {
 	awk -v mnt="$MNT" '$5 == mnt { line = $0 } END { if (line) print line }' \
