@@ -299,12 +299,15 @@ int store_removexattr(struct store *s, uint64_t number, const char *name)
 
 /* ---- TTL ---- */
 
-static bool has_ttl(const struct object *object)
+/* A directory's "never" is a setting only where it overrules something. */
+static bool has_ttl(const struct store *s, const struct object *object)
 {
 	if (!object->extra)
 		return false;
-	return object_is_dir(object) ? object->extra->period_ns > 0 :
-	                               object->extra->deadline_ns != 0;
+	if (!object_is_dir(object))
+		return object->extra->deadline_ns != 0;
+	return object->extra->period_ns > 0 ||
+	       (object->extra->period_ns == STORE_TTL_NONE && s->ttl_ns_default);
 }
 
 static int set_ttl_check(const struct object *object, int64_t period_ns)
@@ -328,7 +331,7 @@ int store_set_ttl(struct store *s, uint64_t number, int64_t period_ns, bool *non
 	if (!err)
 		err = set_ttl_check(object, period_ns);
 	if (!err) {
-		had = has_ttl(object);
+		had = has_ttl(s, object);
 		struct batch_op *op = batch_add(&b, BATCH_TTL, object);
 		op->ttl.period_ns = period_ns;
 		if (object_is_reg(object) && period_ns && object->nlink)
@@ -347,7 +350,7 @@ int store_get_ttl(struct store *s, uint64_t number, struct store_ttl *ttl)
 	struct shard *shard;
 	struct object *object;
 	int err = look_begin(s, number, &shard, &object);
-	if (!err && !has_ttl(object))
+	if (!err && !has_ttl(s, object))
 		err = -ENODATA;
 	if (!err) {
 		*ttl = (struct store_ttl){ .period_ns = object->extra->period_ns };

@@ -54,7 +54,7 @@ struct batch_attr {
 
 struct batch_name {
 	struct directory *directory;    /* whose vector follows; NULL leaves that to the caller */
-	struct core_key key;
+	struct shard_key key;
 	uint64_t cookie;                /* of a DEL: where it is. Of a PUT: filled in */
 	bool keep_cookie;               /* DEL: the entry stays, for the PUT that follows to take over */
 	/* prepared */
@@ -115,7 +115,7 @@ void batch_init(struct batch *b, struct store *s);
 
 /* Adds the shard of an object or of a name to those that will be locked. */
 void batch_lock_number(struct batch *b, uint64_t number);
-void batch_lock_name(struct batch *b, const struct core_key *key);
+void batch_lock_name(struct batch *b, const struct shard_key *key);
 
 void batch_lock(struct batch *b) NO_THREAD_SAFETY_ANALYSIS;
 
@@ -129,9 +129,9 @@ struct batch_op *batch_add(struct batch *b, enum batch_kind kind, struct object 
 void batch_touch_directory(struct batch *b, struct object *directory, struct timespec now,
                            int links);
 void batch_name_put(struct batch *b, struct object *object, struct directory *directory,
-                    const struct core_key *key, uint64_t cookie);
+                    const struct shard_key *key, uint64_t cookie);
 void batch_name_del(struct batch *b, struct object *object, struct directory *directory,
-                    const struct core_key *key, uint64_t cookie, bool keep_cookie);
+                    const struct shard_key *key, uint64_t cookie, bool keep_cookie);
 
 /* Takes one link from an object that loses a name: a new count, or its end if nobody holds it. */
 void batch_drop_link(struct batch *b, struct object *object, struct timespec now);
@@ -147,6 +147,10 @@ void batch_rearm(struct batch *b, struct object *object);
 
 /* Prepares, applies, gives the sequence. 0, or -errno with nothing changed. */
 int batch_commit(struct batch *b);
+
+/* The two halves of batch_commit(), for one primitive each. */
+int batch_prepare(struct batch *b, struct batch_op *op);
+void batch_apply(struct batch *b, struct batch_op *op);
 
 /* Gives back what ops own when a batch is abandoned before batch_commit(). */
 void batch_cancel(struct batch *b);

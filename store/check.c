@@ -40,7 +40,7 @@ static struct object *find(struct check *c, uint64_t number)
 static void check_name(struct check *c, const struct object *object,
                        const struct object_name_ref *ref)
 {
-	struct core_key key = core_key(ref->directory, ref->bytes, ref->length);
+	struct shard_key key = shard_key(ref->directory, ref->bytes, ref->length);
 	struct shard_name found;
 	struct dirvec_entry entry;
 	c->names++;

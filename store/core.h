@@ -1,5 +1,5 @@
 /*
- * core.h: the parts of a store that its modules share: shards, clocks, locks of several shards.
+ * core.h: the store as its modules see it: shards, clocks, locks of several shards.
  * Private to store/.
  *
  *   struct store ── tree (rw lock) ── root directory
@@ -20,48 +20,11 @@
 #ifndef STORE_CORE_H
 #define STORE_CORE_H
 
-#include "store/account.h"
-#include "store/counter.h"
-#include "store/hash.h"
-#include "store/index.h"
-#include "store/lock.h"
 #include "store/log.h"
-#include "store/object.h"
-#include "store/store.h"
-#include "store/wheel.h"
+#include "store/shard.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
-
-/* A name whose object lives in another shard, or has its embedded name elsewhere. */
-struct link {
-	uint64_t directory;
-	uint64_t number;
-	uint64_t cookie;
-	uint8_t length;
-	char bytes[];
-};
-
-/* Counters of one shard: written under its lock, read without. */
-struct shard_counters {
-	COUNTER_STRUCT(STORE_COUNTERS)
-};
-
-struct shard {
-	/* constant after open */
-	_Alignas(64) struct store *store;
-	unsigned id;
-	/* under lock */
-	struct lock lock;
-	struct index names;     /* struct object *, or struct link * with bit 0 set */
-	struct index objects;
-	struct wheel wheel;
-	uint64_t keys;          /* regular files with a name */
-	uint64_t table_bytes;   /* of the two indexes, as charged */
-	/* atomic */
-	struct account account;
-	struct shard_counters counters;
-};
 
 struct reaper {
 	pthread_t thread;
@@ -113,57 +76,6 @@ static inline bool core_expired(const struct object *object)
 {
 	int64_t deadline = object_deadline(object);
 	return __builtin_expect(deadline != 0, 0) && deadline <= core_now();
-}
-
-/* What a name is looked up by. */
-struct core_key {
-	uint64_t directory;
-	uint64_t hash;
-	const char *name;
-	size_t length;
-};
-
-static inline struct core_key core_key(uint64_t directory, const char *name, size_t length)
-{
-	return (struct core_key){ directory, hash_name(directory, name, length), name, length };
-}
-
-/* The object of this number, or NULL. */
-struct object *shard_object(struct shard *shard, uint64_t number) REQUIRES(shard->lock);
-
-/* What a name stands for in its shard: its object here, or a link; both NULL if there is no such. */
-struct shard_name {
-	struct object *object;
-	struct link *link;
-	uint64_t number;
-	uint64_t cookie;
-};
-bool shard_name(struct shard *shard, const struct core_key *key, struct shard_name *found)
-	REQUIRES(shard->lock);
-
-/* Charges what the indexes grew or shrank by. */
-void shard_account_tables(struct shard *shard) REQUIRES(shard->lock);
-
-/* Arms, moves or disarms the object's place in the wheel, to agree with its deadline. */
-void shard_wheel(struct shard *shard, struct object *object) REQUIRES(shard->lock);
-
-/* The indexes' callbacks. */
-uint64_t shard_name_hash(const void *entry);
-uint64_t shard_object_hash(const void *entry);
-
-static inline bool shard_is_link(const void *entry)
-{
-	return (uintptr_t)entry & 1;
-}
-
-static inline struct link *shard_link(const void *entry)
-{
-	return (struct link *)((uintptr_t)entry & ~(uintptr_t)1);
-}
-
-static inline void *shard_link_mark(struct link *link)
-{
-	return (void *)((uintptr_t)link | 1);
 }
 
 /* A few shards, kept ascending, to be locked together. */

@@ -7,9 +7,8 @@
  * and only then is anything read. One round of locks thus serves up to STORE_MGET_MAX keys, which
  * also makes them one consistent snapshot.
  *
- * A directory is read the same way: numbers from its vector under its mutex, then their objects in
- * one round. An object that has meanwhile lost the name at that cookie is left out, which is what a
- * listing a moment later would say.
+ * A directory is read the same way: under its mutex, numbers from its vector, then their objects in
+ * one round. What has expired is left out.
  */
 #include "store/batch.h"
 #include "store/names.h"
@@ -49,7 +48,7 @@ static void bits_release(struct store *s, const struct shard_bits *bits) NO_THRE
 /* ---- batch retrieval ---- */
 
 struct mget_key {
-	struct core_key key;
+	struct shard_key key;
 	struct shard *shard;
 	uint64_t number;        /* of a link, to be looked up in another shard */
 	const struct object *object;
@@ -147,7 +146,7 @@ static ssize_t mget_round(struct store *s, uint64_t directory, struct store_item
 	struct mget_key keys[STORE_MGET_MAX];
 	struct shard_bits bits = { { 0 } };
 	for (size_t i = 0; i < count; i++) {
-		keys[i].key = core_key(directory, items[i].name, items[i].length);
+		keys[i].key = shard_key(directory, items[i].name, items[i].length);
 		keys[i].shard = core_shard_of_hash(s, keys[i].key.hash);
 		index_prefetch(&keys[i].shard->names, keys[i].key.hash);
 		bits_add(&bits, keys[i].shard);
@@ -197,7 +196,7 @@ static bool emit_dot(struct store *s, uint64_t directory, uint64_t cookie, store
 	return emit(context, &entry);
 }
 
-/* Fills what still stands at its cookie; returns how many. */
+/* Fills what has not expired; returns how many. The directory is held. */
 static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec_entry *from,
                         size_t count, unsigned flags, struct store_dirent *out)
 {
@@ -218,8 +217,8 @@ static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec
 		struct shard *shard = core_shard_of_number(s, from[i].number);
 		struct object *object = shard_object(shard, from[i].number);
 		struct object_name_ref ref;
-		if (!object || !object_name_at(object, directory, from[i].cookie, &ref))
-			continue;
+		bool there = object && object_name_at(object, directory, from[i].cookie, &ref);
+		assert(there); /* the directory is held, so the name still names it */
 		int64_t deadline = object_deadline(object);
 		if (deadline && deadline <= now)
 			continue;
@@ -253,40 +252,43 @@ static bool list_emit(struct store *s, const struct store_dirent *entries, size_
 	return !stopped;
 }
 
-/* The next entries behind the cookie. -ENOENT: the directory was removed. */
-static ssize_t list_read(struct store *s, uint64_t number, uint64_t after,
-                         struct dirvec_entry *entries)
+/*
+ * The next entries behind the cookie: how many, at most LIST_BATCH. The directory is held until its
+ * objects are read, or a rename over one of them in between would hide a name that is always there.
+ * -ENOENT: the directory was removed.
+ */
+static ssize_t list_round(struct store *s, uint64_t number, uint64_t *after, unsigned flags,
+                          struct store_dirent *out, size_t *filled)
 {
+	struct dirvec_entry raw[LIST_BATCH];
 	struct directory *directory;
 	int err = directory_enter(s, number, DIRECTORY_SHARED, &directory);
 	if (err)
 		return err;
-	size_t count = dirvec_read(&directory->entries, after, entries, LIST_BATCH);
+	size_t count = dirvec_read(&directory->entries, *after, raw, LIST_BATCH);
+	*filled = count ? list_fill(s, number, raw, count, flags, out) : 0;
 	directory_leave(s, directory, DIRECTORY_SHARED);
+	if (count)
+		*after = raw[count - 1].cookie;
 	return (ssize_t)count;
 }
 
 int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned flags,
                   store_emit *emit, void *context)
 {
-	struct dirvec_entry raw[LIST_BATCH];
 	struct store_dirent entries[LIST_BATCH];
 	struct directory *unused;
+	size_t filled;
 	int err = directory_find(s, number, &unused);
 	if (err)
 		return err == -ENOENT ? 0 : err;
 	for (uint64_t dot = after + 1; dot < DIRVEC_COOKIE_FIRST; dot++)
 		if (!emit_dot(s, number, dot, emit, context))
 			return 0;
-	for (;;) {
-		ssize_t count = list_read(s, number, after, raw);
-		if (count <= 0)
-			return 0;
-		after = raw[count - 1].cookie;
-		size_t filled = list_fill(s, number, raw, (size_t)count, flags, entries);
+	while (list_round(s, number, &after, flags, entries, &filled) > 0)
 		if (!list_emit(s, entries, filled, flags, emit, context))
 			return 0;
-	}
+	return 0;
 }
 
 int store_names(struct store *s, uint64_t number, store_each_name *each, void *context)

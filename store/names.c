@@ -10,6 +10,8 @@
  */
 #include "store/names.h"
 
+#include "store/remove.h"
+
 #include <errno.h>
 #include <string.h>
 
@@ -93,7 +95,7 @@ static int lookup_number(struct store *s, uint64_t number, unsigned flags, struc
 	return err;
 }
 
-static int lookup_once(struct store *s, const struct core_key *key, unsigned flags,
+static int lookup_once(struct store *s, const struct shard_key *key, unsigned flags,
                        struct store_attr *attr)
 {
 	struct shard *shard = core_shard_of_hash(s, key->hash);
@@ -121,7 +123,7 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
 		return -ENAMETOOLONG;
 	if (names_valid(name, length) && length && name[0] == '.' && length <= 2)
 		return lookup_dots(s, directory, length, flags, attr);
-	struct core_key key = core_key(directory, name, length);
+	struct shard_key key = shard_key(directory, name, length);
 	int err;
 	do
 		err = lookup_once(s, &key, flags, attr);
@@ -136,7 +138,7 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
 	return err;
 }
 
-void names_find(struct store *s, const struct core_key *key, struct names_found *found)
+void names_find(struct store *s, const struct shard_key *key, struct names_found *found)
 {
 	struct shard *shard = core_shard_of_hash(s, key->hash);
 	struct shard_name name;
@@ -157,13 +159,13 @@ void names_find(struct store *s, const struct core_key *key, struct names_found 
 	lock_release(&shard->lock);
 }
 
-int names_settle(struct store *s, struct directory *directory, const struct core_key *key,
+int names_settle(struct store *s, struct directory *directory, const struct shard_key *key,
                  struct names_found *found)
 {
 	names_find(s, key, found);
 	while (found->state == NAMES_EXPIRED) {
 		bool known;
-		int err = names_reap(s, directory, key, found, &known);
+		int err = remove_expired(s, directory, key, found, &known);
 		if (err && err != -EAGAIN)
 			return err;
 		names_find(s, key, found);
@@ -302,7 +304,7 @@ static int birth_valid(const struct store_birth *birth)
 }
 
 /* Builds and commits the birth. The locks are held; the name is free. */
-static int create_commit(struct batch *b, struct directory *directory, const struct core_key *key,
+static int create_commit(struct batch *b, struct directory *directory, const struct shard_key *key,
                          struct object *object, const struct names_birth *n, struct timespec now)
 {
 	struct shard *home = core_shard_of_number(b->store, directory->number);
@@ -320,7 +322,7 @@ static int create_commit(struct batch *b, struct directory *directory, const str
 }
 
 /* With the directory held. */
-static int create_in(struct store *s, struct directory *directory, const struct core_key *key,
+static int create_in(struct store *s, struct directory *directory, const struct shard_key *key,
                      const struct names_birth *n, unsigned flags, struct store_attr *attr)
 {
 	struct timespec now = core_time();
@@ -365,7 +367,7 @@ int names_create(struct store *s, uint64_t number, const char *name, size_t leng
 		err = directory_enter(s, number, mode, &directory);
 	if (err)
 		return err;
-	struct core_key key = core_key(number, name, length);
+	struct shard_key key = shard_key(number, name, length);
 	err = create_in(s, directory, &key, n, flags, attr);
 	if (err == -EEXIST) {
 		/* Perhaps it only stands in the way because the reaper has not come by. */
@@ -435,7 +437,7 @@ static int link_check(const struct object *object)
 }
 
 /* With the directory held, and the name free. */
-static int link_in(struct store *s, struct directory *directory, const struct core_key *key,
+static int link_in(struct store *s, struct directory *directory, const struct shard_key *key,
                    uint64_t number, unsigned flags, struct store_attr *attr)
 {
 	struct timespec now = core_time();
@@ -480,7 +482,7 @@ int store_link(struct store *s, uint64_t number, uint64_t directory_number, cons
 		err = directory_enter(s, directory_number, DIRECTORY_SHARED, &directory);
 	if (err)
 		return err;
-	struct core_key key = core_key(directory_number, name, length);
+	struct shard_key key = shard_key(directory_number, name, length);
 	err = names_settle(s, directory, &key, &found);
 	if (!err)
 		err = found.state == NAMES_LIVE ?

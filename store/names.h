@@ -23,21 +23,11 @@ struct names_found {
 	uint64_t cookie;
 	uint32_t mode;
 };
-void names_find(struct store *s, const struct core_key *key, struct names_found *found);
-
-/*
- * Removes an expired name, as a logged change of its own. known tells whether a holder may remember
- * it. -EAGAIN: it is not expired (any more). -ENOMEM.
- */
-int names_reap(struct store *s, struct directory *directory, const struct core_key *key,
-               const struct names_found *found, bool *known);
+void names_find(struct store *s, const struct shard_key *key, struct names_found *found);
 
 /* names_find, after removing the name if it has expired: the state is ABSENT or LIVE. */
-int names_settle(struct store *s, struct directory *directory, const struct core_key *key,
+int names_settle(struct store *s, struct directory *directory, const struct shard_key *key,
                  struct names_found *found);
-
-/* 0 if the directory has no live name (expired ones are removed), else -ENOTEMPTY. Tree exclusive. */
-int names_empty(struct store *s, uint64_t number);
 
 /* A new object with a name and, for store_set(), its first value. */
 struct names_birth {

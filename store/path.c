@@ -103,7 +103,7 @@ static int set_once(struct store *s, uint64_t directory, const char *name, size_
 		.size = set->size,
 		.parts = set->parts.count ? &set->parts : NULL,
 	};
-	struct core_key key = core_key(directory, name, length);
+	struct shard_key key = shard_key(directory, name, length);
 	struct shard *shard = core_shard_of_hash(s, key.hash);
 	struct shard_name found;
 	lock_acquire(&shard->lock);

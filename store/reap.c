@@ -10,7 +10,7 @@
  */
 #include "store/reap.h"
 
-#include "store/names.h"
+#include "store/remove.h"
 
 #include <errno.h>
 #include <string.h>
@@ -42,12 +42,12 @@ static int reap_name(struct store *s, uint64_t number, uint64_t directory_number
 	int err = directory_enter(s, directory_number, DIRECTORY_SHARED, &directory);
 	if (err)
 		return err;
-	struct core_key key = core_key(directory_number, name, length);
+	struct shard_key key = shard_key(directory_number, name, length);
 	names_find(s, &key, &found);
 	/* The name may have moved on since it was read; then the object has another, or none. */
 	err = -EAGAIN;
 	if (found.state == NAMES_EXPIRED && found.number == number)
-		err = names_reap(s, directory, &key, &found, &known);
+		err = remove_expired(s, directory, &key, &found, &known);
 	directory_leave(s, directory, DIRECTORY_SHARED);
 	if (!err && s->events.removed)
 		s->events.removed(s->events.context, directory_number, name, length, number, known);

@@ -5,7 +5,7 @@
  * gone, the object has one link less (or is gone itself, if nobody holds it), the directory's times
  * move. Removal never needs room: it works when the store is full.
  */
-#include "store/names.h"
+#include "store/remove.h"
 
 #include <errno.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static int remove_check(const struct object *object, enum remove_how how)
 }
 
 /* Removes the name that was found, with its directory held. */
-static int remove_name(struct store *s, struct directory *directory, const struct core_key *key,
+static int remove_name(struct store *s, struct directory *directory, const struct shard_key *key,
                        const struct names_found *found, enum remove_how how, bool *known)
 {
 	struct timespec now = core_time();
@@ -56,7 +56,7 @@ static int remove_name(struct store *s, struct directory *directory, const struc
 	return err;
 }
 
-int names_reap(struct store *s, struct directory *directory, const struct core_key *key,
+int remove_expired(struct store *s, struct directory *directory, const struct shard_key *key,
                const struct names_found *found, bool *known)
 {
 	return remove_name(s, directory, key, found, REMOVE_REAP, known);
@@ -64,7 +64,7 @@ int names_reap(struct store *s, struct directory *directory, const struct core_k
 
 /* The name that the object has in the directory at the cookie. False if it is gone. */
 static bool entry_key(struct store *s, uint64_t directory, const struct dirvec_entry *entry,
-                      char *name, struct core_key *key)
+                      char *name, struct shard_key *key)
 {
 	struct shard *shard = core_shard_of_number(s, entry->number);
 	struct object_name_ref ref;
@@ -75,17 +75,17 @@ static bool entry_key(struct store *s, uint64_t directory, const struct dirvec_e
 		memcpy(name, ref.bytes, ref.length);
 	lock_release(&shard->lock);
 	if (there)
-		*key = core_key(directory, name, ref.length);
+		*key = shard_key(directory, name, ref.length);
 	return there;
 }
 
-int names_empty(struct store *s, uint64_t number)
+int remove_check_empty(struct store *s, uint64_t number)
 {
 	char name[STORE_NAME_MAX];
 	struct directory *directory;
 	struct dirvec_entry entry;
 	struct names_found found;
-	struct core_key key;
+	struct shard_key key;
 	int err = directory_find(s, number, &directory);
 	if (err)
 		return err;
@@ -117,13 +117,13 @@ static int remove_by_name(struct store *s, uint64_t number, const char *name, si
 		err = directory_enter(s, number, mode, &directory);
 	if (err)
 		return err;
-	struct core_key key = core_key(number, name, length);
+	struct shard_key key = shard_key(number, name, length);
 	do {
 		err = names_settle(s, directory, &key, &found);
 		if (!err && found.state == NAMES_ABSENT)
 			err = -ENOENT;
 		if (!err && how == REMOVE_RMDIR && S_ISDIR(found.mode))
-			err = names_empty(s, found.number);
+			err = remove_check_empty(s, found.number);
 		if (!err)
 			err = remove_name(s, directory, &key, &found, how, &known);
 	} while (err == -ESTALE);

@@ -8,7 +8,7 @@
  * A name that is replaced or exchanged keeps its place (its cookie) in the directory's order: a
  * listing that goes on meanwhile sees that name once, as it must of a name that is always there.
  */
-#include "store/names.h"
+#include "store/remove.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,7 +16,7 @@
 /* One of the two names. */
 struct rename_end {
 	struct directory *directory;
-	struct core_key key;
+	struct shard_key key;
 	struct names_found found;
 };
 
@@ -73,7 +73,7 @@ static int rename_check(const struct rename *r)
 		return 0;
 	if (is_dir(from) != is_dir(to))
 		return is_dir(to) ? -EISDIR : -ENOTDIR;
-	return is_dir(to) ? names_empty(r->store, to->found.number) : 0;
+	return is_dir(to) ? remove_check_empty(r->store, to->found.number) : 0;
 }
 
 static void rename_lock(struct rename *r, struct batch *b)
@@ -202,8 +202,8 @@ int store_rename(struct store *s, uint64_t from_directory, const char *from, siz
 	if (err)
 		return err;
 	struct rename r = { .store = s, .flags = flags };
-	r.from.key = core_key(from_directory, from, from_length);
-	r.to.key = core_key(to_directory, to, to_length);
+	r.from.key = shard_key(from_directory, from, from_length);
+	r.to.key = shard_key(to_directory, to, to_length);
 	err = -EDEADLK;
 	if (from_directory == to_directory)
 		err = rename_held(&r, from_directory, to_directory, DIRECTORY_SHARED);

@@ -133,10 +133,11 @@ class Clock:
 
 def describe(st, clock, identity):
     identity.setdefault(st.st_ino, len(identity))
+    fifo = stat.S_ISFIFO(st.st_mode)  # data in it is the kernel's alone, and moves no times
     return {
         "attributes": brief(st),
-        "mtime": clock.normal(st.st_mtime_ns),
-        "ctime": clock.normal(st.st_ctime_ns),
+        "mtime": None if fifo else clock.normal(st.st_mtime_ns),
+        "ctime": None if fifo else clock.normal(st.st_ctime_ns),
         "object": identity[st.st_ino],
     }
 
@@ -216,6 +217,8 @@ def watched(side, args):
 def time_changes(before, after):
     changes = {}
     for name in before:
+        if stat.S_ISFIFO(before[name].st_mode):
+            continue  # data in a fifo is the kernel's alone
         if name in after and before[name].st_ino == after[name].st_ino:
             changes[name] = (
                 ("mtime", before[name].st_mtime_ns != after[name].st_mtime_ns),

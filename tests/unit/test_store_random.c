@@ -19,7 +19,7 @@
 enum { CHECK_EVERY = 300 };
 
 static unsigned char actual[BYTES + 1];
-static unsigned operations = 60000;
+static unsigned operations = 30000;
 
 /* ---- objects ---- */
 
@@ -74,7 +74,7 @@ static void op_setattr(void)
 		.mode = (uint32_t)tap_below(010000),
 		.uid = (uint32_t)tap_below(5),
 		.gid = (uint32_t)tap_below(5),
-		.size = random_size(BYTES),
+		.size = tap_below(4) ? random_size(BYTES) : o->size,
 		.mtime = { 12345, 999999999 },
 	};
 	if (tap_below(2))
