@@ -31,8 +31,13 @@ void ops_getattr(fuse_req_t request, fuse_ino_t number, struct fuse_file_info *f
 		return;
 	}
 	err = store_getattr(c.store, number, STORE_BY_HANDLE, &attr);
-	if (!err && attr.expired && attr.nlink > 0 && !file)
-		err = -ESTALE;
+	if (!err && attr.expired) {
+		/* Asked by path, the kernel must look the name up again, and finds it absent; asked
+		 * through a descriptor, it is a file without names, as it soon will be. */
+		if (attr.nlink > 0 && !file)
+			err = -ESTALE;
+		attr.nlink = 0;
+	}
 	if (err)
 		ops_reply(&c, err);
 	else
@@ -74,7 +79,7 @@ static unsigned what_to_set(int what)
  * A change of owner clears set-id bits whoever makes it; a truncation where the kernel says so. Where
  * it does not say (older libfuse) it sends the new mode by itself.
  */
-static unsigned setattr_flags(int what, const struct fuse_file_info *file)
+static unsigned setattr_flags(int what, const struct stat *st, const struct fuse_file_info *file)
 {
 	int clears = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_KILL_SUID |
 		     FUSE_SET_ATTR_KILL_SGID;
@@ -82,7 +87,8 @@ static unsigned setattr_flags(int what, const struct fuse_file_info *file)
 
 	if (what & clears)
 		flags |= STORE_KILL_SETID;
-	if (file)
+	/* Opening with O_TRUNC comes without a handle, and counts as a change even of an empty file. */
+	if (file || ((what & FUSE_SET_ATTR_SIZE) && st->st_size == 0))
 		flags |= STORE_BY_HANDLE;
 	return flags;
 }
@@ -128,7 +134,7 @@ void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int wha
 	if ((set.mask & STORE_SET_SIZE) && st->st_size < 0)
 		err = -EINVAL;
 	else
-		err = store_setattr(c.store, number, &set, setattr_flags(what, file), &attr);
+		err = store_setattr(c.store, number, &set, setattr_flags(what, st, file), &attr);
 	if (err)
 		ops_reply(&c, err);
 	else

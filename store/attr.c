@@ -109,7 +109,7 @@ static int setattr_commit(struct batch *b, struct object *object, const struct s
 		return err;
 	if (resize && set->size == object->size && !(flags & STORE_BY_HANDLE))
 		resize = false;
-	if (!resize && !(set->mask & ~(unsigned)STORE_SET_SIZE))
+	if (!resize && set->mask == STORE_SET_SIZE)
 		return 0;
 	/* First, so that a mode that is set stands. */
 	if (flags & STORE_KILL_SETID)

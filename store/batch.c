@@ -120,7 +120,7 @@ void batch_kill_setid(struct batch *b, struct object *object)
 	uint32_t kill = S_ISUID;
 	if (object->mode & S_IXGRP)
 		kill |= S_ISGID;
-	if (object_is_reg(object) && (object->mode & kill)) {
+	if (!object_is_dir(object) && (object->mode & kill)) {
 		struct batch_op *op = batch_add(b, BATCH_ATTR, object);
 		op->attr.mask = STORE_SET_MODE;
 		op->attr.mode = object->mode & ~kill;

@@ -77,6 +77,4 @@ void core_attr(const struct object *object, int64_t now, struct store_attr *attr
 		.ctime = { t->ctime_s, t->ctime_ns },
 		.ttl_ns_left = deadline ? deadline - now : INT64_MAX,
 	};
-	if (attr->expired)
-		attr->nlink = 0;
 }

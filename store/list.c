@@ -278,7 +278,7 @@ int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned fla
 {
 	struct store_dirent entries[LIST_BATCH];
 	struct directory *unused;
-	size_t filled;
+	size_t filled = 0;
 	int err = directory_find(s, number, &unused);
 	if (err)
 		return err == -ENOENT ? 0 : err;

@@ -99,7 +99,7 @@ struct store_attr {
 	uint32_t uid, gid;
 	uint32_t nlink;
 	uint32_t rdev;          /* of device nodes */
-	bool expired;           /* only with STORE_BY_HANDLE: the key is gone by name */
+	bool expired;           /* only with STORE_BY_HANDLE: gone by name, though perhaps not reaped */
 	struct timespec atime, mtime, ctime;
 	int64_t ttl_ns_left;    /* until expiry, > 0; INT64_MAX = never */
 };

@@ -26,7 +26,7 @@
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
 	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { STRIDE = 4 };
+enum { STRIDE = 8 };
 #else
 enum { STRIDE = 1 };
 #endif
@@ -224,7 +224,7 @@ static void do_list(struct worker *w)
 {
 	unsigned count = 0;
 	CHECK(store_readdir(s, directories[below(w, DIRS)], 0, 0, count_entry, &count) == 0);
-	CHECK(count >= 2 && count <= 2 + 2 * KEYS + 4);
+	CHECK(count >= 2); /* no upper bound: what goes and comes back is a new entry */
 }
 
 /* Directories come and go, and move about, with a file in some of them. */
@@ -387,23 +387,18 @@ static void *churn_body(void *context)
 
 struct seen {
 	unsigned stable[STABLE];
-	unsigned passing[THREADS][PASSING];
 	uint64_t cookie;
-	bool pause;
 };
 
 static bool see(void *context, const struct store_dirent *e)
 {
 	struct seen *seen = context;
 	unsigned a;
-	unsigned b;
 	CHECK(e->cookie > seen->cookie);
 	seen->cookie = e->cookie;
 	if (sscanf(e->name, "s%u", &a) == 1)
 		seen->stable[a % STABLE]++;
-	else if (sscanf(e->name, "t%u.%u", &a, &b) == 2)
-		seen->passing[a % THREADS][b % PASSING]++;
-	return !seen->pause || tap_below(20);
+	return true;
 }
 
 static void listings(void)
@@ -416,13 +411,11 @@ static void listings(void)
 		CHECK(store_set(s, name, "z", 1, 0) == 0);
 	}
 	run_threads(churn_body, 3);
-	for (unsigned round = 0; round < scaled(1500); round++) {
+	for (unsigned round = 0; round < scaled(4000); round++) {
 		struct seen seen = { .cookie = 0 };
 		CHECK(store_readdir(s, STORE_ROOT, 0, 0, see, &seen) == 0);
 		for (unsigned i = 0; i < STABLE; i++)
 			CHECK(seen.stable[i] == 1);
-		/* What is removed and made again has a new place, and may be seen at both: but what
-		 * a thread does twice meanwhile, it does to few of its names. */
 	}
 	atomic_store(&stop, true);
 	join_threads(3);
