@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 enum {
 	OPS_BLOCK = 4096,        /* the unit of statfs */
@@ -77,20 +78,33 @@ static unsigned what_to_set(int what)
 
 /*
  * A change of owner clears set-id bits whoever makes it; a truncation where the kernel says so. Where
- * it does not say (older libfuse) it sends the new mode by itself.
+ * it does not say (older libfuse) it sends the new mode by itself. A message that sets nothing comes
+ * of chown(2) with -1 and -1, and ahead of a write that is to clear the bits.
  */
-static unsigned setattr_flags(int what, const struct stat *st, const struct fuse_file_info *file)
+static unsigned setattr_flags(int what, unsigned mask, const struct fuse_file_info *file)
 {
 	int clears = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID | FUSE_SET_ATTR_KILL_SUID |
 		     FUSE_SET_ATTR_KILL_SGID;
 	unsigned flags = 0;
 
-	if (what & clears)
+	if ((what & clears) || mask == 0)
 		flags |= STORE_KILL_SETID;
-	/* Opening with O_TRUNC comes without a handle, and counts as a change even of an empty file. */
-	if (file || ((what & FUSE_SET_ATTR_SIZE) && st->st_size == 0))
+	if (file)
 		flags |= STORE_BY_HANDLE;
 	return flags;
+}
+
+/*
+ * The kernel keeps some of what it knows to itself. O_TRUNC, which changes the times of an empty file
+ * as well and is an overwrite of it, looks like truncate(2) to 0, which does neither there; overwrites
+ * are what people do. And a message that sets nothing still stands for a change.
+ */
+static void complete(struct store_setattr *set)
+{
+	if ((set->mask & STORE_SET_SIZE) && set->size == 0 && !(set->mask & STORE_SET_MTIME))
+		set->mask |= STORE_SET_MTIME_NOW;
+	if (set->mask == 0 && clock_gettime(CLOCK_REALTIME, &set->ctime) == 0)
+		set->mask = STORE_SET_CTIME;
 }
 
 static void setattr_virtual(struct ops_call *c, uint64_t number, int what)
@@ -124,6 +138,7 @@ void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int wha
 		.mtime = st->st_mtim,
 		.ctime = st->st_ctim,
 	};
+	unsigned flags = setattr_flags(what, set.mask, file);
 	struct store_attr attr;
 	int err;
 

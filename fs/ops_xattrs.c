@@ -93,37 +93,51 @@ void ops_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_
 		ops_reply_xattr(&c, value, (size_t)length, size);
 }
 
-/* Names that are stored, and that of the TTL behind them. list may be NULL with room 0. */
-static ssize_t list_names(struct ops_call *c, uint64_t number, char *list, size_t room)
+/* Takes the names out that only root is to see. Returns what is left. */
+static size_t hide_trusted(char *names, size_t length)
+{
+	size_t kept = 0, size;
+
+	for (size_t at = 0; at < length; at += size) {
+		size = strlen(names + at) + 1;
+		if (has_prefix(names + at, "trusted."))
+			continue;
+		memmove(names + kept, names + at, size);
+		kept += size;
+	}
+	return kept;
+}
+
+/* All names, that of the TTL behind those that are stored. Returns their length. */
+static ssize_t list_names(struct ops_call *c, uint64_t number, char names[XATTR_LIST_MAX])
 {
 	struct store_ttl ttl;
-	ssize_t length = store_listxattr(c->store, number, list, room);
+	ssize_t result = store_listxattr(c->store, number, names, XATTR_LIST_MAX);
+	size_t length;
 	int err;
 
-	if (length < 0)
-		return length;
+	if (result < 0)
+		return result == -ERANGE ? -E2BIG : result; /* more than the system call can say */
+	length = (size_t)result;
+	if (fuse_req_ctx(c->request)->uid != 0)
+		length = hide_trusted(names, length);
 	err = store_get_ttl(c->store, number, &ttl);
-	if (err == -ENODATA)
-		return length;
 	if (err)
-		return err;
-	if (room > 0) {
-		if (room - (size_t)length < sizeof(ttl_listed))
-			return -ERANGE;
-		memcpy(list + length, ttl_listed, sizeof(ttl_listed));
-	}
-	return length + (ssize_t)sizeof(ttl_listed);
+		return err == -ENODATA ? (ssize_t)length : err;
+	if (XATTR_LIST_MAX - length < sizeof(ttl_listed))
+		return -E2BIG;
+	memcpy(names + length, ttl_listed, sizeof(ttl_listed));
+	return (ssize_t)(length + sizeof(ttl_listed));
 }
 
 void ops_listxattr(fuse_req_t request, fuse_ino_t number, size_t size)
 {
 	struct ops_call c = ops_begin_node(request, REPORT_LISTXATTR, number);
 	char names[XATTR_LIST_MAX]; /* only what is used is touched */
-	size_t room = size < sizeof(names) ? size : sizeof(names);
 	ssize_t length = 0;
 
 	if (!virtual_is(number))
-		length = list_names(&c, number, names, room);
+		length = list_names(&c, number, names);
 	if (length < 0)
 		ops_reply(&c, (int)length);
 	else
