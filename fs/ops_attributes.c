@@ -146,10 +146,11 @@ void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int wha
 		setattr_virtual(&c, number, what);
 		return;
 	}
+	complete(&set);
 	if ((set.mask & STORE_SET_SIZE) && st->st_size < 0)
 		err = -EINVAL;
 	else
-		err = store_setattr(c.store, number, &set, setattr_flags(what, st, file), &attr);
+		err = store_setattr(c.store, number, &set, flags, &attr);
 	if (err)
 		ops_reply(&c, err);
 	else
