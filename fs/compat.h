@@ -2,7 +2,8 @@
  * compat.h: every difference between the versions of libfuse that ctxfs builds with, 3.14 to 3.18.
  * The rest of fs/ includes this file instead of libfuse's, and has no #if about its version.
  *
- * Ownership, threads: as libfuse's own functions.
+ * Ownership: nothing is kept.
+ * Threads:   as libfuse's own functions.
  * Errors:    -ENOSYS where the library or the kernel cannot do it.
  */
 #ifndef FS_COMPAT_H
@@ -82,7 +83,9 @@ static inline void compat_refuse(struct fuse_conn_info *conn, uint64_t capabilit
 #endif
 }
 
-/* Handlers never wait, so interrupting a request is only bookkeeping: do without, where possible. */
+/*
+ * Handlers never wait, so interrupting a request is only bookkeeping: do without, where possible.
+ */
 static inline void compat_no_interrupt(struct fuse_conn_info *conn)
 {
 #if COMPAT_RELEASE >= 31700

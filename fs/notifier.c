@@ -2,8 +2,8 @@
  * notifier.c: one thread, two bounded queues.
  *
  * The kernel takes locks of the inodes concerned when it is notified, and a request in flight may
- * hold them until a handler answers. Hence one thread that holds no lock while it notifies, and that
- * no handler ever waits for.
+ * hold them until a handler answers. Hence one thread that holds no lock while it notifies, and
+ * that no handler ever waits for.
  *
  *   rechecks  a ring of object numbers. A TTL was set on something that the kernel knows and may
  *             believe for ever: its names are to be looked up again, its attributes asked again.
@@ -18,8 +18,8 @@
  * and that is as good. The same is true of -ENOTEMPTY and -EBUSY, and of a mount that has ended.
  *
  * Invariants: 1. recheck_count + reserved <= NOTIFIER_RECHECKS_MAX. 2. A record in the ring of
- * bytes is contiguous and aligned to 8; a gap at the end of the ring, where one did not fit, begins
- * with a record of length 0 if there is room for a head. 3. removed_used counts gaps too.
+ * bytes is contiguous and aligned to 8; a gap at the end of the ring, where one did not fit,
+ * begins with a record of length 0 if there is room for a head. 3. removed_used counts gaps too.
  *
  * Locking: one mutex over both queues. It is never held during a notification.
  */

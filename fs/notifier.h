@@ -1,16 +1,16 @@
 /*
- * notifier.h: tells the kernel of changes that it did not ask for: keys that expired, and keys that
- * it knows and that have got a TTL.
+ * notifier.h: tells the kernel of changes that it did not ask for: keys that expired, and keys
+ * that it knows and that have got a TTL.
  *
  * Ownership: nothing that is passed in is kept. Store and session must outlive notifier_stop().
  * Threads:   handlers call reserve, recheck and cancel; the store's reaper calls removed. Nobody
  *            else talks to the kernel unasked: a notification from a handler can wait for a lock
  *            that is held by a request which that handler should serve.
  * Errors:    0 or -errno.
- * Bounds:    NOTIFIER_RECHECKS_MAX objects to recheck: beyond, notifier_reserve() says -EAGAIN, and
- *            the change that needs it must not be made. NOTIFIER_REMOVED_BYTES of removed names:
- *            beyond, notifier_removed() waits for room, which is the reaper's pace; expired keys
- *            are absent by name whether they are reaped or not. Nothing is ever dropped.
+ * Bounds:    NOTIFIER_RECHECKS_MAX objects to recheck: beyond, notifier_reserve() says -EAGAIN,
+ *            and the change that needs it must not be made. NOTIFIER_REMOVED_BYTES of removed
+ *            names: beyond, notifier_removed() waits for room, which is the reaper's pace; expired
+ *            keys are absent by name whether they are reaped or not. Nothing is ever dropped.
  */
 #ifndef FS_NOTIFIER_H
 #define FS_NOTIFIER_H
@@ -38,8 +38,8 @@ int notifier_start(struct notifier *n, struct fuse_session *session);
 
 /*
  * Stops the thread, which takes no longer than one notification, and releases the reaper if it
- * waits. What is still queued, and what comes later, is forgotten: the mount is about to end. Call it
- * while requests are still served: a notification in progress may need one answered.
+ * waits. What is still queued, and what comes later, is forgotten: the mount is about to end. Call
+ * it while requests are still served: a notification in progress may need one answered.
  */
 void notifier_stop(struct notifier *n);
 

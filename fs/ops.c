@@ -5,9 +5,9 @@
  * ops_xattrs.c. None keeps state between messages, and none waits for anything but a mutex of the
  * store: so two threads serve a mount, and a reply always comes from the handler's own thread.
  *
- * Invariants: 1. Every message is answered exactly once (FORGET by nothing). 2. For every entry that
- * the kernel has been given, the store counts one hold; where the reply was not delivered, it does
- * not. 3. No name or content of a virtual node ever reaches the store.
+ * Invariants: 1. Every message is answered exactly once (FORGET by nothing). 2. For every entry
+ * that the kernel has been given, the store counts one hold; where the reply was not delivered, it
+ * does not. 3. No name or content of a virtual node ever reaches the store.
  */
 #include "fs/ops_call.h"
 
@@ -188,7 +188,9 @@ void ops_reply_entry_virtual(struct ops_call *c, uint64_t number, const struct s
 		virtual_forget(c->context->virtual, number, 1);
 }
 
-/* An answer without a node: the kernel keeps it, other than an error. Counted as the error it is. */
+/*
+ * An answer without a node: the kernel keeps it, other than an error. Counted as the error it is.
+ */
 void ops_reply_absent(struct ops_call *c)
 {
 	struct fuse_entry_param entry;

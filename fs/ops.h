@@ -1,9 +1,9 @@
 /*
  * ops.h: the file system as libfuse sees it: a table of handlers over a store.
  *
- * Each handler decodes one message, calls the store (or the virtual tree) once, and replies exactly
- * once, on its own thread, before it returns. Handlers keep nothing between messages: a node id is
- * an object number, and an open file has no state.
+ * Each handler decodes one message, calls the store (or the virtual tree) once, and replies
+ * exactly once, on its own thread, before it returns. Handlers keep nothing between messages: a
+ * node id is an object number, and an open file has no state.
  *
  * Ownership: the context is the caller's and outlives the session; so does what it points to.
  * Threads:   the table is constant; handlers run on libfuse's threads.

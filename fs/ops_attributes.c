@@ -1,9 +1,10 @@
 /*
  * ops_attributes.c: messages about attributes of nodes, and of the file system as a whole.
  *
- * Expiry here: a node that has expired answers ESTALE, and the VFS then looks the name up again and
- * finds nothing. That must not happen to an open descriptor, which works like that of an unlinked
- * file; nor to a node that has lost its last name, which can only be meant by a descriptor.
+ * Expiry here: a node that has expired answers ESTALE, and the VFS then looks the name up again
+ * and finds nothing. That must not happen to an open descriptor, which works like that of an
+ * unlinked file; nor to a node that has lost its last name, which can only be meant by a
+ * descriptor.
  */
 #include "fs/ops_call.h"
 
@@ -77,9 +78,9 @@ static unsigned what_to_set(int what)
 }
 
 /*
- * A change of owner clears set-id bits whoever makes it; a truncation where the kernel says so. Where
- * it does not say (older libfuse) it sends the new mode by itself. A message that sets nothing comes
- * of chown(2) with -1 and -1, and ahead of a write that is to clear the bits.
+ * A change of owner clears set-id bits whoever makes it; a truncation where the kernel says so.
+ * Where it does not say (older libfuse) it sends the new mode by itself. A message that sets
+ * nothing comes of chown(2) with -1 and -1, and ahead of a write that is to clear the bits.
  */
 static unsigned setattr_flags(int what, unsigned mask, const struct fuse_file_info *file)
 {
@@ -95,9 +96,9 @@ static unsigned setattr_flags(int what, unsigned mask, const struct fuse_file_in
 }
 
 /*
- * The kernel keeps some of what it knows to itself. O_TRUNC, which changes the times of an empty file
- * as well and is an overwrite of it, looks like truncate(2) to 0, which does neither there; overwrites
- * are what people do. And a message that sets nothing still stands for a change.
+ * The kernel keeps some of what it knows to itself. O_TRUNC, which changes the times of an empty
+ * file as well and is an overwrite of it, looks like truncate(2) to 0, which does neither there;
+ * overwrites are what people do. And a message that sets nothing still stands for a change.
  */
 static void complete(struct store_setattr *set)
 {
@@ -158,8 +159,8 @@ void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int wha
 }
 
 /*
- * Asked only where the kernel does not check permissions itself, that is, where root is the only one
- * who can come in. ENOSYS: yes, always, and do not ask again.
+ * Asked only where the kernel does not check permissions itself, that is, where root is the only
+ * one who can come in. ENOSYS: yes, always, and do not ask again.
  */
 void ops_access(fuse_req_t request, fuse_ino_t number, int mask)
 {

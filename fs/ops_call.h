@@ -1,8 +1,8 @@
 /*
  * ops_call.h: one message in service, and the ways to answer it. Private to ops*.c.
  *
- * A handler begins a call, and ends it with exactly one of the replies. The reply is recorded before
- * it is sent: whoever reads the statistics after a file operation finds it counted there.
+ * A handler begins a call, and ends it with exactly one of the replies. The reply is recorded
+ * before it is sent: whoever reads the statistics after a file operation finds it counted there.
  * Messages about virtual nodes are not recorded, so that reading statistics does not change them.
  *
  * Ownership: the call is on the handler's stack. Replies copy what they are given.

@@ -6,8 +6,8 @@
  * directory needs no state. The kernel does not keep listings (OPENDIR is answered without
  * cache_readdir): an expired key would stay in them until the reaper comes.
  *
- * Every entry of READDIRPLUS that has a node counts one lookup. If the answer is not delivered these
- * are taken back, so their numbers are kept until then.
+ * Every entry of READDIRPLUS that has a node counts one lookup. If the answer is not delivered
+ * these are taken back, so their numbers are kept until then.
  */
 #include "fs/ops_call.h"
 

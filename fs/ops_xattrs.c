@@ -1,8 +1,8 @@
 /*
  * ops_xattrs.c: extended attributes, three of which are the TTL (see fs/ttl.h).
  *
- * user.*, trusted.* and security.* are stored as they come; who may set which is the VFS's business.
- * system.* (ACLs) is not supported. Virtual nodes have none.
+ * user.*, trusted.* and security.* are stored as they come; who may set which is the VFS's
+ * business. system.* (ACLs) is not supported. Virtual nodes have none.
  *
  * Setting a TTL changes for how long the kernel may believe what it knows of the key. Room for
  * telling it is booked first: if there is none, the TTL is not set.

@@ -362,7 +362,9 @@ static bool is_one_of(const char *const *list, size_t count, const char *name)
 	return false;
 }
 
-/* Words with any value, or none, that concern somebody else. user=NAME is what mount(8) records. */
+/*
+ * Words with any value, or none, that concern somebody else. user=NAME is what mount(8) records.
+ */
 static bool foreign(const char *text)
 {
 	static const char *const prefixes[] = { "x-", "X-", "comment=", "user=" };
@@ -527,7 +529,9 @@ static int finish(struct parser *p)
 	struct options *o = p->o;
 	int err = name_mount(p);
 
-	/* Where only root can come in, the kernel's checks would cost messages and forbid nothing. */
+	/*
+	 * Where only root can come in, the kernel's checks would cost messages and forbid nothing.
+	 */
 	if (p->machine->uid != 0 || p->allow_other)
 		o->default_permissions = true;
 	if (!err && o->default_permissions)
@@ -596,33 +600,36 @@ void options_free(struct options *o)
 	o->source = o->mount_point = o->mount_options = NULL;
 }
 
+static const char help[] =
+	"usage: ctxfs [SOURCE] MOUNTPOINT [-o option,...] [-f] [-d] [-s]\n"
+	"\n"
+	"Mounts a key-value store at MOUNTPOINT: a key is a file, a TTL is an extended\n"
+	"attribute. Returns when the mount answers. SOURCE is the name that df shows.\n"
+	"\n"
+	"  -o size=4G        bound on all memory: bytes, K, M, G, T, or a share such as 50%;\n"
+	"                    0 = none. Default: 4G, or half of the machine's memory if less\n"
+	"  -o ttl=1h         TTL of new files where no directory has its own: seconds, or ms, s,\n"
+	"                    m, h, d, w behind the number; 0 or never = none (default)\n"
+	"  -o data=none      contents live in memory and end with the mount (the only mode yet)\n"
+	"  -o mode=0755      permission bits of the root directory; 1777 shares it as /tmp is\n"
+	"  -o uid=N,gid=N    its owner; default: who runs ctxfs\n"
+	"  -o allow_other    other users may come in (as modes permit); allow_root: only root\n"
+	"  -o ro             nothing can be changed\n"
+	"  -o shards=64      parts of the store that are locked apart: a power of two to 1024\n"
+	"  -o transport=auto how to speak to the kernel: auto or dev (/dev/fuse)\n"
+	"  -o fsname=NAME    the same as SOURCE\n"
+	"  -o ...            mount flags (noexec, noatime, suid, dev, ...; nosuid,nodev is the\n"
+	"                    default), auto_unmount, and all words of mount(8) and fstab(5)\n"
+	"  -f                stay in the foreground\n"
+	"  -d                the same, and print every message\n"
+	"  -s                one thread\n"
+	"  -h, --help        this text\n"
+	"  -V, --version     the version\n"
+	"\n"
+	"Unmount with umount MOUNTPOINT, or fusermount3 -u MOUNTPOINT if you are not root.\n"
+	"Exit: 0 when mounted (in the foreground: when unmounted), 1 on failure, 2 on misuse.\n";
+
 const char *options_help(void)
 {
-	return "usage: ctxfs [SOURCE] MOUNTPOINT [-o option,...] [-f] [-d] [-s]\n"
-	       "\n"
-	       "Mounts a key-value store at MOUNTPOINT: a key is a file, a TTL is an extended\n"
-	       "attribute. Returns when the mount answers. SOURCE is the name that df shows.\n"
-	       "\n"
-	       "  -o size=4G        bound on all memory: bytes, K, M, G, T, or a share such as 50%;\n"
-	       "                    0 = none. Default: 4G, or half of the machine's memory if less\n"
-	       "  -o ttl=1h         TTL of new files where no directory has its own: seconds, or ms, s,\n"
-	       "                    m, h, d, w behind the number; 0 or never = none (default)\n"
-	       "  -o data=none      contents live in memory and end with the mount (the only mode yet)\n"
-	       "  -o mode=0755      permission bits of the root directory; 1777 shares it as /tmp is\n"
-	       "  -o uid=N,gid=N    its owner; default: who runs ctxfs\n"
-	       "  -o allow_other    other users may come in (as modes permit); allow_root: only root\n"
-	       "  -o ro             nothing can be changed\n"
-	       "  -o shards=64      parts of the store that are locked apart: a power of two to 1024\n"
-	       "  -o transport=auto how to speak to the kernel: auto or dev (/dev/fuse)\n"
-	       "  -o fsname=NAME    the same as SOURCE\n"
-	       "  -o ...            mount flags (noexec, noatime, suid, dev, ...; nosuid,nodev is the\n"
-	       "                    default), auto_unmount, and all words of mount(8) and fstab(5)\n"
-	       "  -f                stay in the foreground\n"
-	       "  -d                the same, and print every message\n"
-	       "  -s                one thread\n"
-	       "  -h, --help        this text\n"
-	       "  -V, --version     the version\n"
-	       "\n"
-	       "Unmount with umount MOUNTPOINT, or fusermount3 -u MOUNTPOINT if you are not root.\n"
-	       "Exit: 0 when mounted (in the foreground: when unmounted), 1 on failure, 2 on misuse.\n";
+	return help;
 }

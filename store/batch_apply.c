@@ -109,7 +109,7 @@ static void apply_attr(struct batch_op *op)
 	struct object *object = op->object;
 	struct object_times *t = &object->times;
 	if (attr->mask & STORE_SET_MODE)
-		object->mode = (object->mode & S_IFMT) | (attr->mode & ~(uint32_t)S_IFMT);
+		object->mode = (uint16_t)((object->mode & S_IFMT) | (attr->mode & 07777));
 	if (attr->mask & STORE_SET_UID)
 		object->uid = attr->uid;
 	if (attr->mask & STORE_SET_GID)

@@ -234,7 +234,7 @@ static void birth_attributes(struct object *object, const struct store_birth *bi
 	if (parent->mode & S_ISGID) {
 		object->gid = parent->gid;
 		if (object_is_dir(object))
-			object->mode |= S_ISGID;
+			object->mode = (uint16_t)(object->mode | S_ISGID);
 	}
 	if (S_ISLNK(birth->mode)) {
 		memcpy(object_inline(object), birth->target, birth->target_length);

@@ -65,7 +65,7 @@ struct object *object_new(struct account *account, uint64_t number, uint32_t mod
 		return NULL;
 	memset(object, 0, sizeof(*object));
 	object->number = number;
-	object->mode = mode;
+	object->mode = (uint16_t)mode;
 	object->name_room = (uint8_t)name_room;
 	object->inline_room = (uint16_t)inline_room;
 	return object;

@@ -27,8 +27,8 @@
 
 struct directory;
 
-/* A time of day as an object keeps it: all that time_t can say, without padding. */
-struct object_times {
+/* Times of day as an object keeps them: all that time_t can say, without padding. */
+struct __attribute__((packed, aligned(4))) object_times {
 	int64_t atime_s, mtime_s, ctime_s;
 	uint32_t atime_ns, mtime_ns, ctime_ns;
 };
@@ -77,15 +77,18 @@ struct object {
 		struct directory *directory;    /* of a directory; NULL once it is removed */
 	};
 	struct object_times times;
-	uint32_t mode;          /* type (constant) and permission bits */
 	uint32_t uid, gid;
 	uint32_t nlink;
+	uint16_t mode;          /* type (constant) and permission bits */
 	uint16_t inline_size;   /* bytes of the value (or link target) that stand in the tail */
 	uint16_t inline_room;
 	uint8_t name_length;
 	uint8_t name_room;
 	char tail[];            /* name_room bytes, then inline_room bytes */
 };
+
+/* Every byte here is paid for by every key: nothing is padded. */
+_Static_assert(offsetof(struct object, tail) == 112, "attributes and the name's place");
 
 /*
  * Makes an object with room for a name and an inline value, charged to the account (past the bound

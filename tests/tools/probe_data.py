@@ -196,10 +196,14 @@ def set_id():
         (0o666, 0o666),
     ]
     changes = {
-        "write": lambda fd: os.write(fd, b"x"),
-        "truncate": lambda fd: os.ftruncate(fd, 1),
-        "fallocate": lambda fd: fallocate(fd, 0, 0, 5000),
-        "copy": lambda fd: os.copy_file_range(os.open("source", os.O_RDONLY), fd, 100, 0, 0),
+        "write": lambda fd, name: os.write(fd, b"x"),
+        "ftruncate": lambda fd, name: os.ftruncate(fd, 1),
+        "truncate": lambda fd, name: os.truncate(name, 1),
+        "truncate-same": lambda fd, name: os.truncate(name, 3),
+        "open": lambda fd, name: os.open(name, os.O_WRONLY | os.O_TRUNC),
+        "append": lambda fd, name: os.write(os.open(name, os.O_WRONLY | os.O_APPEND), b"x"),
+        "fallocate": lambda fd, name: fallocate(fd, 0, 0, 5000),
+        "copy": lambda fd, name: os.copy_file_range(os.open("source", os.O_RDONLY), fd, 100, 0, 0),
     }
     put("source", bytes(1000))
     for what, change in changes.items():
@@ -207,7 +211,7 @@ def set_id():
             name = "%s-%o" % (what, before)
             put(name, b"abc")
             os.chmod(name, before)
-            as_user(NOBODY, lambda: change(os.open(name, os.O_RDWR)))
+            as_user(NOBODY, lambda: change(os.open(name, os.O_RDWR), name))
             equal(
                 oct(os.stat(name).st_mode & 0o7777),
                 oct(after),

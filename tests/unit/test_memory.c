@@ -519,10 +519,9 @@ static void trial_setup(void)
 
 static void trial_run(const struct trial *t)
 {
-	unsigned tried = 0;
 	for (unsigned i = 0; i < t->times; i++) {
 		int err = -ENOMEM;
-		for (long n = 0; err; n++) { tried++;
+		for (long n = 0; err; n++) {
 			uint64_t before = fingerprint();
 			fail_after = n;
 			armed = true;
@@ -543,7 +542,6 @@ static void trial_run(const struct trial *t)
 		}
 	}
 	CHECK(store_check(s) == 0);
-if (getenv("V")) printf("# %s: %u\n", t->name, tried);
 }
 
 static void failures(void)

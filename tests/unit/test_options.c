@@ -25,12 +25,13 @@ static int parse_as(const struct options_machine *machine, const char *line)
 {
 	static char copy[8192];
 	char *argv[ARGUMENTS_MAX + 2] = { (char[]){ "ctxfs" } };
+	char *rest;
 	int argc = 1;
 
 	options_free(&o);
 	why[0] = '\0';
 	snprintf(copy, sizeof(copy), "%s", line);
-	for (char *word = strtok(copy, " "); word; word = strtok(NULL, " "))
+	for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
 		argv[argc++] = word;
 	return options_parse(&o, argc, argv, machine, why);
 }
@@ -157,7 +158,7 @@ static void sizes(void)
 		"4X",
 		"4GG",
 		"4GB",
-		
+
 		"1048575",
 		"1K",
 		"0x100000",
