@@ -339,7 +339,7 @@ static const struct op ops[] = {
 enum {
 	OPS = sizeof(ops) / sizeof(ops[0]),
 	ROW_NEW = 0,
-	ROW_DRAWN, /* all operations uniformly, then all by Zipf */
+	ROW_DRAWN,                     /* all operations uniformly, then all by Zipf */
 	ROW_TTL = ROW_DRAWN + 2 * OPS, /* uniform, then Zipf */
 	ROW_DELETE = ROW_TTL + 2,
 	ROWS,

@@ -23,7 +23,7 @@ static int change_begin(struct batch *b, struct store *s, uint64_t number, struc
 
 /* Begins to look at one object: as above, without a batch. */
 static int look_begin(struct store *s, uint64_t number, struct shard **shard,
-                      struct object **object) NO_THREAD_SAFETY_ANALYSIS
+		      struct object **object) NO_THREAD_SAFETY_ANALYSIS
 {
 	*shard = core_shard_of_number(s, number);
 	lock_acquire(&(*shard)->lock);
@@ -71,12 +71,12 @@ static int size_check(const struct object *object, uint64_t size)
 
 /* The masks of a change say what to set; this says with which values. */
 static void setattr_attr(struct batch *b, struct object *object, const struct store_setattr *set,
-                         bool resized)
+			 bool resized)
 {
 	struct timespec now = core_time();
 	struct batch_op *op = batch_add(b, BATCH_ATTR, object);
 	const unsigned plain = STORE_SET_MODE | STORE_SET_UID | STORE_SET_GID | STORE_SET_ATIME |
-	                       STORE_SET_MTIME | STORE_SET_CTIME;
+			       STORE_SET_MTIME | STORE_SET_CTIME;
 	op->attr = (struct batch_attr){
 		.mask = set->mask & plain,
 		.mode = set->mode,
@@ -101,7 +101,7 @@ static void setattr_attr(struct batch *b, struct object *object, const struct st
 }
 
 static int setattr_commit(struct batch *b, struct object *object, const struct store_setattr *set,
-                          unsigned flags)
+			  unsigned flags)
 {
 	bool resize = set->mask & STORE_SET_SIZE;
 	int err = resize ? size_check(object, set->size) : 0;
@@ -122,8 +122,8 @@ static int setattr_commit(struct batch *b, struct object *object, const struct s
 	return batch_commit(b);
 }
 
-int store_setattr(struct store *s, uint64_t number, const struct store_setattr *set,
-                  unsigned flags, struct store_attr *attr)
+int store_setattr(struct store *s, uint64_t number, const struct store_setattr *set, unsigned flags,
+		  struct store_attr *attr)
 {
 	struct batch b;
 	struct object *object;
@@ -181,7 +181,7 @@ ssize_t store_readlink(struct store *s, uint64_t number, char *buffer, size_t si
 /* ---- extended attributes ---- */
 
 static int setxattr_check(const struct object *object, const char *name, size_t size,
-                          unsigned flags)
+			  unsigned flags)
 {
 	const struct object_xattr *old = object_xattr_find(object, name);
 	if (old && (flags & STORE_CREATE))
@@ -195,7 +195,7 @@ static int setxattr_check(const struct object *object, const char *name, size_t 
 }
 
 static int setxattr_commit(struct batch *b, struct object *object, const char *name,
-                           const void *value, size_t size)
+			   const void *value, size_t size)
 {
 	int err = 0;
 	struct account *account = &core_shard_of_number(b->store, object->number)->account;
@@ -208,7 +208,7 @@ static int setxattr_commit(struct batch *b, struct object *object, const char *n
 }
 
 int store_setxattr(struct store *s, uint64_t number, const char *name, const void *value,
-                   size_t size, unsigned flags)
+		   size_t size, unsigned flags)
 {
 	struct batch b;
 	struct object *object;

@@ -72,7 +72,7 @@ struct batch_op *batch_add(struct batch *b, enum batch_kind kind, struct object 
 }
 
 void batch_touch_directory(struct batch *b, struct object *directory, struct timespec now,
-                           int links)
+			   int links)
 {
 	struct batch_op *op = batch_add(b, BATCH_ATTR, directory);
 	op->attr.mask = STORE_SET_MTIME | STORE_SET_CTIME | (links ? BATCH_SET_NLINK : 0U);
@@ -81,7 +81,7 @@ void batch_touch_directory(struct batch *b, struct object *directory, struct tim
 }
 
 void batch_name_put(struct batch *b, struct object *object, struct directory *directory,
-                    const struct shard_key *key, uint64_t cookie)
+		    const struct shard_key *key, uint64_t cookie)
 {
 	struct batch_op *op = batch_add(b, BATCH_NAME_PUT, object);
 	op->name.directory = directory;
@@ -90,7 +90,7 @@ void batch_name_put(struct batch *b, struct object *object, struct directory *di
 }
 
 void batch_name_del(struct batch *b, struct object *object, struct directory *directory,
-                    const struct shard_key *key, uint64_t cookie, bool keep_cookie)
+		    const struct shard_key *key, uint64_t cookie, bool keep_cookie)
 {
 	struct batch_op *op = batch_add(b, BATCH_NAME_DEL, object);
 	op->name.directory = directory;
@@ -164,7 +164,7 @@ void batch_cancel(struct batch *b)
 				object_name_free(account, op->name.more);
 			if (op->name.link)
 				shard_link_free(core_shard_of_hash(b->store, op->name.key.hash),
-				          op->name.link);
+						op->name.link);
 		} else if (op->kind == BATCH_XATTR_PUT) {
 			object_xattr_free(account, op->xattr.fresh);
 		}
@@ -178,7 +178,7 @@ void batch_cancel(struct batch *b)
 }
 
 #ifdef LOCK_DEBUG
-enum { CHECK_COUNT_MAX = 512 };  /* entries of an index or a vector that are verified each time */
+enum { CHECK_COUNT_MAX = 512 }; /* entries of an index or a vector that are verified each time */
 
 /* In a debug build: what a batch touched is sound afterwards; large tables only now and then. */
 static void check_applied(const struct batch *b)

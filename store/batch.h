@@ -28,23 +28,23 @@
 #include "store/value.h"
 
 enum batch_kind {
-	BATCH_OBJECT_PUT,       /* a new object */
-	BATCH_OBJECT_DEL,       /* it is gone, with its value */
-	BATCH_NAME_PUT,         /* (directory, name) names the object */
-	BATCH_NAME_DEL,         /* … no longer */
-	BATCH_ATTR,             /* mode, owner, link count, times */
-	BATCH_TTL,              /* period and deadline */
+	BATCH_OBJECT_PUT, /* a new object */
+	BATCH_OBJECT_DEL, /* it is gone, with its value */
+	BATCH_NAME_PUT,   /* (directory, name) names the object */
+	BATCH_NAME_DEL,   /* … no longer */
+	BATCH_ATTR,       /* mode, owner, link count, times */
+	BATCH_TTL,        /* period and deadline */
 	BATCH_XATTR_PUT,
 	BATCH_XATTR_DEL,
 	/* Changes of a value. One a batch, and last: part of it takes effect while it is prepared. */
-	BATCH_SIZE,             /* cut, or grown with zeros */
-	BATCH_DATA,             /* bytes at an offset */
-	BATCH_PUNCH,            /* a hole */
-	BATCH_RESERVE,          /* room promised */
-	BATCH_COPY,             /* a range shared with another object */
+	BATCH_SIZE,    /* cut, or grown with zeros */
+	BATCH_DATA,    /* bytes at an offset */
+	BATCH_PUNCH,   /* a hole */
+	BATCH_RESERVE, /* room promised */
+	BATCH_COPY,    /* a range shared with another object */
 };
 
-enum { BATCH_SET_NLINK = 1 << 16 };     /* besides enum store_set, in batch_attr.mask */
+enum { BATCH_SET_NLINK = 1 << 16 }; /* besides enum store_set, in batch_attr.mask */
 
 struct batch_attr {
 	unsigned mask;
@@ -53,10 +53,10 @@ struct batch_attr {
 };
 
 struct batch_name {
-	struct directory *directory;    /* whose vector follows; NULL leaves that to the caller */
+	struct directory *directory; /* whose vector follows; NULL leaves that to the caller */
 	struct shard_key key;
-	uint64_t cookie;                /* of a DEL: where it is. Of a PUT: filled in */
-	bool keep_cookie;               /* DEL: the entry stays, for the PUT that follows to take over */
+	uint64_t cookie;  /* of a DEL: where it is. Of a PUT: filled in */
+	bool keep_cookie; /* DEL: the entry stays, for the PUT that follows to take over */
 	/* prepared */
 	struct link *link;
 	struct object_name *more;
@@ -65,18 +65,18 @@ struct batch_name {
 struct batch_data {
 	uint64_t offset;
 	uint64_t length;
-	uint64_t size;                  /* of the object afterwards */
-	const void *bytes;              /* DATA */
-	bool replace;                   /* DATA: instead of the whole value; offset 0, length = size */
-	struct value_parts *parts;      /* DATA: filled already, if it is long */
-	struct object *source;          /* COPY */
+	uint64_t size;             /* of the object afterwards */
+	const void *bytes;         /* DATA */
+	bool replace;              /* DATA: instead of the whole value; offset 0, length = size */
+	struct value_parts *parts; /* DATA: filled already, if it is long */
+	struct object *source;     /* COPY */
 	uint64_t source_offset;
 };
 
 struct batch_op {
 	enum batch_kind kind;
-	struct object *object;          /* what it is about; batch_commit() follows it when it moves */
-	struct shard *shard;            /* where that lives */
+	struct object *object; /* what it is about; batch_commit() follows it when it moves */
+	struct shard *shard;   /* where that lives */
 	union {
 		struct batch_name name;
 		struct batch_attr attr;
@@ -86,7 +86,7 @@ struct batch_op {
 		} ttl;
 		struct {
 			const char *name;
-			struct object_xattr *fresh;     /* PUT: taken over */
+			struct object_xattr *fresh; /* PUT: taken over */
 		} xattr;
 	};
 };
@@ -99,14 +99,14 @@ struct batch {
 	struct core_locks locks;
 	unsigned count;
 	unsigned dead_count;
-	bool armed;                     /* something may expire now that did not before */
+	bool armed; /* something may expire now that did not before */
 	uint64_t sequence;
 	/* of the one change of a value, prepared */
 	enum { BATCH_APPENDED, BATCH_INLINE, BATCH_INSTALL, BATCH_REPLACE } how;
-	struct object *larger;          /* INLINE: the object, with more room */
-	struct value_parts made;        /* INSTALL: its bytes */
-	struct value fresh;             /* REPLACE: the new value */
-	struct value garbage;           /* what was cut off whole */
+	struct object *larger;   /* INLINE: the object, with more room */
+	struct value_parts made; /* INSTALL: its bytes */
+	struct value fresh;      /* REPLACE: the new value */
+	struct value garbage;    /* what was cut off whole */
 	struct object *dead[BATCH_DEAD_MAX];
 	struct batch_op op[BATCH_OPS_MAX];
 };
@@ -127,11 +127,11 @@ struct batch_op *batch_add(struct batch *b, enum batch_kind kind, struct object 
 
 /* Shorthands. */
 void batch_touch_directory(struct batch *b, struct object *directory, struct timespec now,
-                           int links);
+			   int links);
 void batch_name_put(struct batch *b, struct object *object, struct directory *directory,
-                    const struct shard_key *key, uint64_t cookie);
+		    const struct shard_key *key, uint64_t cookie);
 void batch_name_del(struct batch *b, struct object *object, struct directory *directory,
-                    const struct shard_key *key, uint64_t cookie, bool keep_cookie);
+		    const struct shard_key *key, uint64_t cookie, bool keep_cookie);
 
 /* Takes one link from an object that loses a name: a new count, or its end if nobody holds it. */
 void batch_drop_link(struct batch *b, struct object *object, struct timespec now);

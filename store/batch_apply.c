@@ -74,7 +74,7 @@ static void apply_name_put(struct batch *b, struct batch_op *op)
 		index_insert(&shard->names, name->key.hash, shard_link_mark(name->link));
 	} else {
 		object_name_embed(object, name->key.directory, name->cookie, name->key.name,
-		                  name->key.length);
+				  name->key.length);
 		index_insert(&shard->names, name->key.hash, object);
 	}
 	shard_account_tables(shard);
@@ -206,7 +206,7 @@ static void apply_data(struct batch *b, struct batch_op *op)
 	} else if (b->how == BATCH_INSTALL) {
 		object->inline_size = 0;
 		value_install(&object->value, &op->shard->account, data->offset, data->length,
-		              &b->made);
+			      &b->made);
 	}
 	object->size = data->size;
 }

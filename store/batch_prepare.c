@@ -42,7 +42,7 @@ static int prepare_name_put(struct batch *b, struct batch_op *op)
 		if (err)
 			return err;
 		name->more = object_name_new(&op->shard->account, name->key.directory,
-		                             name->key.name, name->key.length);
+					     name->key.name, name->key.length);
 		name->link = shard_link_new(shard, &name->key, op->object->number);
 		if (!name->more || !name->link)
 			return -ENOMEM;
@@ -62,7 +62,7 @@ static int spill(struct object *object, struct account *account)
 	struct value_parts parts;
 	/* Past the bound: it frees as much again once the object goes, and is 256 bytes at most. */
 	int err = value_parts_new(&parts, account, 0, object_inline(object), object->inline_size,
-	                          true);
+				  true);
 	if (err)
 		return err;
 	err = value_prepare(&object->value, account, 0, object->inline_size);
@@ -84,9 +84,9 @@ static int prepare_inline(struct batch *b, struct batch_op *op, size_t end)
 		return 0;
 	/* As much room as the allocation has anyway. */
 	uint64_t class = object_charge(object->name_room, end) - ACCOUNT_CHUNK_HEADER;
-	size_t room = (size_t)class - offsetof(struct object, tail) - object->name_room;
-	b->larger = object_new(&op->shard->account, object->number, object->mode,
-	                       object->name_room, room, false, &err);
+	size_t room = (size_t) class - offsetof(struct object, tail) - object->name_room;
+	b->larger = object_new(&op->shard->account, object->number, object->mode, object->name_room,
+			       room, false, &err);
 	return err;
 }
 
@@ -100,7 +100,7 @@ static int take_parts(struct batch *b, struct batch_op *op, bool force)
 		return 0;
 	}
 	return value_parts_new(&b->made, &op->shard->account, data->offset, data->bytes,
-	                       data->length, force);
+			       data->length, force);
 }
 
 /* Nobody sees the new value before it takes the place of the old one. */
@@ -142,7 +142,7 @@ static int prepare_data(struct batch *b, struct batch_op *op)
 	/* At the bound, what is only overwritten must not fail: the old bytes make room for the new, at
 	 * once or, if they are part of larger extents, by compacting those first. */
 	bool promised = account_free(account->total) < data->length + EXTENT_MAX &&
-	                value_owned(&object->value, data->offset, data->length) == data->length;
+			value_owned(&object->value, data->offset, data->length) == data->length;
 	if (promised)
 		value_compact(&object->value, account, data->offset, data->length);
 	err = take_parts(b, op, promised);
@@ -156,7 +156,7 @@ static int prepare_copy(struct batch_op *op)
 	int err = spill(op->object, account);
 	if (!err)
 		err = value_clone(&op->object->value, account, data->offset, &data->source->value,
-		                  data->source_offset, data->length);
+				  data->source_offset, data->length);
 	return err;
 }
 

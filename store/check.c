@@ -20,10 +20,10 @@ struct check {
 	struct store *store;
 	struct shard *shard;
 	unsigned faults;
-	uint64_t names;         /* listed by objects */
-	uint64_t indexed;       /* in name indexes */
-	uint64_t entries;       /* in vectors */
-	uint64_t keys;          /* of this shard */
+	uint64_t names;   /* listed by objects */
+	uint64_t indexed; /* in name indexes */
+	uint64_t entries; /* in vectors */
+	uint64_t keys;    /* of this shard */
 };
 
 static void fault(struct check *c, uint64_t number, const char *what)
@@ -38,7 +38,7 @@ static struct object *find(struct check *c, uint64_t number)
 }
 
 static void check_name(struct check *c, const struct object *object,
-                       const struct object_name_ref *ref)
+		       const struct object_name_ref *ref)
 {
 	struct shard_key key = shard_key(ref->directory, ref->bytes, ref->length);
 	struct shard_name found;
@@ -51,7 +51,7 @@ static void check_name(struct check *c, const struct object *object,
 	if (!directory || !object_is_dir(directory) || !directory->directory)
 		fault(c, object->number, "has a name in what is no directory");
 	else if (dirvec_read(&directory->directory->entries, ref->cookie - 1, &entry, 1) != 1 ||
-	         entry.cookie != ref->cookie || entry.number != object->number)
+		 entry.cookie != ref->cookie || entry.number != object->number)
 		fault(c, object->number, "has a name that its directory does not list");
 }
 

@@ -37,7 +37,7 @@ void core_locks_add(struct core_locks *locks, struct shard *shard)
 		return;
 	assert(locks->count < CORE_LOCKS_MAX);
 	memmove(&locks->shard[at + 1], &locks->shard[at],
-	        (locks->count - at) * sizeof(locks->shard[0]));
+		(locks->count - at) * sizeof(locks->shard[0]));
 	locks->shard[at] = shard;
 	locks->count++;
 }
@@ -64,8 +64,8 @@ void core_attr(const struct object *object, int64_t now, struct store_attr *attr
 	*attr = (struct store_attr){
 		.number = object->number,
 		.size = device ? 0 : object->size,
-		.bytes = object_is_reg(object) ? value_bytes(&object->value) + object->inline_size :
-		                                 object->inline_size,
+		.bytes = object_is_reg(object) ? value_bytes(&object->value) + object->inline_size
+					       : object->inline_size,
 		.mode = object->mode,
 		.uid = object->uid,
 		.gid = object->gid,

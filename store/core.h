@@ -30,7 +30,7 @@ struct reaper {
 	pthread_t thread;
 	struct lock lock;
 	struct lock_cond wake;
-	bool stop;              /* under lock */
+	bool stop; /* under lock */
 	/* atomic: the reaper sets idle and then reads armed before it sleeps without a limit, who arms
 	 * adds to armed and then reads idle: one of the two sees the other (both seq_cst). */
 	atomic_bool idle;
@@ -41,7 +41,7 @@ struct store {
 	/* constant after open */
 	struct shard *shards;
 	unsigned shard_count;
-	unsigned shard_shift;   /* 10 - log2(shard_count) */
+	unsigned shard_shift; /* 10 - log2(shard_count) */
 	int64_t ttl_ns_default;
 	struct store_events events;
 	/* locks and what they guard: see lock.h */
@@ -49,7 +49,7 @@ struct store {
 	struct reaper reaper;
 	struct log log;
 	/* atomic */
-	_Atomic uint64_t counter_next;  /* of object numbers: never used twice */
+	_Atomic uint64_t counter_next; /* of object numbers: never used twice */
 	struct account_total total;
 };
 
@@ -68,8 +68,8 @@ static inline struct shard *core_shard_of_number(const struct store *s, uint64_t
 /* A new object number, for an object born with a name of this hash. */
 uint64_t core_number_new(struct store *s, uint64_t hash);
 
-int64_t core_now(void);                 /* CLOCK_BOOTTIME */
-struct timespec core_time(void);        /* CLOCK_REALTIME */
+int64_t core_now(void);          /* CLOCK_BOOTTIME */
+struct timespec core_time(void); /* CLOCK_REALTIME */
 
 /* True when the object's time has come. Asks the clock only if it has a TTL. */
 static inline bool core_expired(const struct object *object)

@@ -12,8 +12,8 @@
 #include <string.h>
 
 enum {
-	DATA_PREFILL_MIN = 4096,        /* longer writes fill their extents before the lock */
-	DATA_COPY_MAX = 16 << 20,       /* bytes shared by one store_copy: about 256 extents */
+	DATA_PREFILL_MIN = 4096,  /* longer writes fill their extents before the lock */
+	DATA_COPY_MAX = 16 << 20, /* bytes shared by one store_copy: about 256 extents */
 	DATA_PAGE = 4096,
 };
 
@@ -38,7 +38,7 @@ static int check_writable(const struct object *object)
 
 /* Inline bytes are copied, because their object may move as soon as the lock is released. */
 static void read_inline(const struct object *object, uint64_t offset, size_t length,
-                        struct store_view *view)
+			struct store_view *view)
 {
 	const struct value nothing = { 0 };
 	size_t here = object->inline_size - (size_t)offset;
@@ -57,7 +57,7 @@ static void read_inline(const struct object *object, uint64_t offset, size_t len
 }
 
 ssize_t store_read(struct store *s, uint64_t number, uint64_t offset, size_t length,
-                   struct store_view *view)
+		   struct store_view *view)
 {
 	struct shard *shard = core_shard_of_number(s, number);
 	if (length > STORE_IO_MAX)
@@ -111,7 +111,7 @@ static uint64_t larger(uint64_t a, uint64_t b)
 
 /* One attempt. parts, if any, hold the bytes already. */
 static int write_once(struct store *s, uint64_t number, uint64_t offset, const void *bytes,
-                      size_t length, unsigned flags, struct value_parts *parts)
+		      size_t length, unsigned flags, struct value_parts *parts)
 {
 	struct shard *shard = core_shard_of_number(s, number);
 	struct batch b;
@@ -141,7 +141,7 @@ static int write_once(struct store *s, uint64_t number, uint64_t offset, const v
 }
 
 ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const void *bytes,
-                    size_t length, unsigned flags)
+		    size_t length, unsigned flags)
 {
 	struct value_parts parts = { .count = 0 };
 	struct account *account = &core_shard_of_number(s, number)->account;
@@ -159,7 +159,7 @@ ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const voi
 		err = 0; /* perhaps the range is reserved: that is known under the lock */
 	if (!err && length)
 		err = write_once(s, number, offset, bytes, length, flags,
-		                 parts.count ? &parts : NULL);
+				 parts.count ? &parts : NULL);
 	value_parts_free(&parts);
 	return err ? err : (ssize_t)length;
 }
@@ -167,7 +167,7 @@ ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const voi
 /* ---- ranges ---- */
 
 static int change_range(struct store *s, uint64_t number, enum batch_kind kind, uint64_t offset,
-                        uint64_t length, unsigned flags)
+			uint64_t length, unsigned flags)
 {
 	struct batch b;
 	if (!length)
@@ -199,7 +199,7 @@ static int change_range(struct store *s, uint64_t number, enum batch_kind kind, 
 }
 
 int store_fallocate(struct store *s, uint64_t number, uint64_t offset, uint64_t length,
-                    unsigned flags)
+		    unsigned flags)
 {
 	return change_range(s, number, BATCH_RESERVE, offset, length, flags);
 }
@@ -286,7 +286,7 @@ static void copy_add(struct batch *b, struct copy *c)
 }
 
 ssize_t store_copy(struct store *s, uint64_t from, uint64_t from_offset, uint64_t to,
-                   uint64_t to_offset, uint64_t length, unsigned flags)
+		   uint64_t to_offset, uint64_t length, unsigned flags)
 {
 	struct copy c = { .from_offset = from_offset, .to_offset = to_offset, .length = length };
 	struct batch b;

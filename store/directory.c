@@ -61,7 +61,7 @@ int directory_find(struct store *s, uint64_t number, struct directory **director
 }
 
 int directory_enter(struct store *s, uint64_t number, enum directory_mode mode,
-                    struct directory **directory)
+		    struct directory **directory)
 {
 	if (mode == DIRECTORY_EXCLUSIVE)
 		lock_rw_exclusive(&s->tree);

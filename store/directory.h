@@ -21,7 +21,7 @@ struct directory {
 	/* under lock */
 	struct lock lock;
 	struct dirvec entries;
-	uint64_t charged;       /* bytes of entries that the account knows of */
+	uint64_t charged; /* bytes of entries that the account knows of */
 };
 
 struct directory *directory_new(struct account *account, uint64_t number);
@@ -38,9 +38,9 @@ enum directory_mode { DIRECTORY_SHARED, DIRECTORY_EXCLUSIVE };
  * directory_leave(). On an error nothing is held. -ENOENT: no such object, or a removed directory.
  */
 int directory_enter(struct store *s, uint64_t number, enum directory_mode mode,
-                    struct directory **directory) NO_THREAD_SAFETY_ANALYSIS;
-void directory_leave(struct store *s, struct directory *directory, enum directory_mode mode)
-	NO_THREAD_SAFETY_ANALYSIS;
+		    struct directory **directory) NO_THREAD_SAFETY_ANALYSIS;
+void directory_leave(struct store *s, struct directory *directory,
+		     enum directory_mode mode) NO_THREAD_SAFETY_ANALYSIS;
 
 /* The same directory object without locks of its own: under the tree lock. -ENOENT, -ENOTDIR. */
 int directory_find(struct store *s, uint64_t number, struct directory **directory);

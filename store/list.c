@@ -50,7 +50,7 @@ static void bits_release(struct store *s, const struct shard_bits *bits) NO_THRE
 struct mget_key {
 	struct shard_key key;
 	struct shard *shard;
-	uint64_t number;        /* of a link, to be looked up in another shard */
+	uint64_t number; /* of a link, to be looked up in another shard */
 	const struct object *object;
 };
 
@@ -105,19 +105,18 @@ static ssize_t mget_read(struct mget_key *keys, struct store_item *items, size_t
 	for (size_t i = 0; i < count; i++) {
 		const struct object *object = keys[i].object;
 		bool live = object && !core_expired(object);
-		items[i].size = live ? value_get(object, items[i].buffer, items[i].capacity) :
-		                       -ENOENT;
+		items[i].size =
+			live ? value_get(object, items[i].buffer, items[i].capacity) : -ENOENT;
 		found += items[i].size >= 0;
-		counter_add_locked(live ? &keys[i].shard->counters.hits :
-		                          &keys[i].shard->counters.misses,
-		                   1);
+		counter_add_locked(
+			live ? &keys[i].shard->counters.hits : &keys[i].shard->counters.misses, 1);
 	}
 	return found;
 }
 
 /* Adds the shards of objects that only links lead to. */
 static void mget_add_links(struct store *s, struct mget_key *keys, size_t count,
-                           struct shard_bits *bits)
+			   struct shard_bits *bits)
 {
 	for (size_t i = 0; i < count; i++)
 		if (keys[i].number && !keys[i].object)
@@ -126,7 +125,7 @@ static void mget_add_links(struct store *s, struct mget_key *keys, size_t count,
 
 /* With all their shards locked. False: a link leads to a shard that is not among them. */
 static bool mget_resolve(struct store *s, struct mget_key *keys, size_t count,
-                         const struct shard_bits *bits)
+			 const struct shard_bits *bits)
 {
 	for (size_t i = 0; i < count; i++) {
 		if (!keys[i].number || keys[i].object)
@@ -141,7 +140,7 @@ static bool mget_resolve(struct store *s, struct mget_key *keys, size_t count,
 
 /* One round: at most STORE_MGET_MAX keys under one hold of all their shards. */
 static ssize_t mget_round(struct store *s, uint64_t directory, struct store_item *items,
-                          size_t count)
+			  size_t count)
 {
 	struct mget_key keys[STORE_MGET_MAX];
 	struct shard_bits bits = { { 0 } };
@@ -182,11 +181,11 @@ ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items
 
 /* ---- directory reads ---- */
 
-enum { LIST_BATCH = 32 };       /* entries of one round: as many dirents are on the stack */
+enum { LIST_BATCH = 32 }; /* entries of one round: as many dirents are on the stack */
 
 /* Emits "." or "..". True to go on. */
 static bool emit_dot(struct store *s, uint64_t directory, uint64_t cookie, store_emit *emit,
-                     void *context)
+		     void *context)
 {
 	struct store_dirent entry = { .cookie = cookie, .length = cookie };
 	memcpy(entry.name, "..", cookie);
@@ -198,7 +197,7 @@ static bool emit_dot(struct store *s, uint64_t directory, uint64_t cookie, store
 
 /* Fills what has not expired; returns how many. The directory is held. */
 static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec_entry *from,
-                        size_t count, unsigned flags, struct store_dirent *out)
+			size_t count, unsigned flags, struct store_dirent *out)
 {
 	struct shard_bits bits = { { 0 } };
 	size_t filled = 0;
@@ -240,7 +239,7 @@ static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec
 
 /* Emits a round; false when emit stopped. Entries not taken lose their holds. */
 static bool list_emit(struct store *s, const struct store_dirent *entries, size_t count,
-                      unsigned flags, store_emit *emit, void *context)
+		      unsigned flags, store_emit *emit, void *context)
 {
 	size_t i = 0;
 	while (i < count && emit(context, &entries[i]))
@@ -258,7 +257,7 @@ static bool list_emit(struct store *s, const struct store_dirent *entries, size_
  * -ENOENT: the directory was removed.
  */
 static ssize_t list_round(struct store *s, uint64_t number, uint64_t *after, unsigned flags,
-                          struct store_dirent *out, size_t *filled)
+			  struct store_dirent *out, size_t *filled)
 {
 	struct dirvec_entry raw[LIST_BATCH];
 	struct directory *directory;
@@ -274,7 +273,7 @@ static ssize_t list_round(struct store *s, uint64_t number, uint64_t *after, uns
 }
 
 int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned flags,
-                  store_emit *emit, void *context)
+		  store_emit *emit, void *context)
 {
 	struct store_dirent entries[LIST_BATCH];
 	struct directory *unused;

@@ -18,7 +18,7 @@
 struct batch;
 
 struct log {
-	_Atomic uint64_t sequence;      /* of the last batch */
+	_Atomic uint64_t sequence; /* of the last batch */
 };
 
 static inline void log_init(struct log *log)

@@ -56,7 +56,7 @@ static void hold(struct object *object, unsigned flags)
 }
 
 static int lookup_dots(struct store *s, uint64_t directory, size_t length, unsigned flags,
-                       struct store_attr *attr)
+		       struct store_attr *attr)
 {
 	uint64_t number;
 	int err = parent_of(s, directory, &number);
@@ -96,7 +96,7 @@ static int lookup_number(struct store *s, uint64_t number, unsigned flags, struc
 }
 
 static int lookup_once(struct store *s, const struct shard_key *key, unsigned flags,
-                       struct store_attr *attr)
+		       struct store_attr *attr)
 {
 	struct shard *shard = core_shard_of_hash(s, key->hash);
 	struct shard_name found;
@@ -117,7 +117,7 @@ static int lookup_once(struct store *s, const struct shard_key *key, unsigned fl
 }
 
 int store_lookup(struct store *s, uint64_t directory, const char *name, size_t length,
-                 unsigned flags, struct store_attr *attr)
+		 unsigned flags, struct store_attr *attr)
 {
 	if (length > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
@@ -160,7 +160,7 @@ void names_find(struct store *s, const struct shard_key *key, struct names_found
 }
 
 int names_settle(struct store *s, struct directory *directory, const struct shard_key *key,
-                 struct names_found *found)
+		 struct names_found *found)
 {
 	names_find(s, key, found);
 	while (found->state == NAMES_EXPIRED) {
@@ -195,16 +195,16 @@ static void parent_read(struct store *s, uint64_t number, struct parent *parent)
 
 /* Gives a new object its TTL, or a new directory its default. */
 static int birth_ttl(struct store *s, struct account *account, struct object *object,
-                     const struct parent *parent, int64_t ttl_ns)
+		     const struct parent *parent, int64_t ttl_ns)
 {
 	struct object_extra *extra;
 	int64_t period = parent->period_ns;
 	if (!object_is_dir(object) && !object_is_reg(object))
 		return 0;
 	if (object_is_reg(object)) {
-		period = ttl_ns != STORE_TTL_DEFAULT      ? ttl_ns :
-		         period == OBJECT_PERIOD_UNSET ? s->ttl_ns_default :
-		                                         period;
+		period = ttl_ns != STORE_TTL_DEFAULT     ? ttl_ns
+			 : period == OBJECT_PERIOD_UNSET ? s->ttl_ns_default
+							 : period;
 		if (!period)
 			return 0;
 	} else if (period == OBJECT_PERIOD_UNSET) {
@@ -227,7 +227,7 @@ static size_t birth_room(const struct names_birth *n)
 }
 
 static void birth_attributes(struct object *object, const struct store_birth *birth,
-                             const struct parent *parent, struct timespec now)
+			     const struct parent *parent, struct timespec now)
 {
 	object->uid = birth->uid;
 	object->gid = birth->gid;
@@ -245,8 +245,12 @@ static void birth_attributes(struct object *object, const struct store_birth *bi
 	}
 	object->nlink = object_is_dir(object) ? 2 : 1;
 	object->times = (struct object_times){
-		now.tv_sec, now.tv_sec, now.tv_sec,
-		(uint32_t)now.tv_nsec, (uint32_t)now.tv_nsec, (uint32_t)now.tv_nsec,
+		now.tv_sec,
+		now.tv_sec,
+		now.tv_sec,
+		(uint32_t)now.tv_nsec,
+		(uint32_t)now.tv_nsec,
+		(uint32_t)now.tv_nsec,
 	};
 }
 
@@ -261,13 +265,13 @@ static void fresh_free(struct account *account, struct object *object)
 
 /* The new object, complete, and nobody's yet. */
 static int fresh_new(struct store *s, uint64_t hash, size_t name_room, const struct names_birth *n,
-                     const struct parent *parent, struct timespec now, struct object **out)
+		     const struct parent *parent, struct timespec now, struct object **out)
 {
 	uint64_t number = core_number_new(s, hash);
 	struct account *account = &core_shard_of_number(s, number)->account;
 	int err;
-	struct object *object = object_new(account, number, n->birth->mode, name_room,
-	                                   birth_room(n), false, &err);
+	struct object *object =
+		object_new(account, number, n->birth->mode, name_room, birth_room(n), false, &err);
 	if (!object)
 		return err;
 	birth_attributes(object, n->birth, parent, now);
@@ -305,7 +309,7 @@ static int birth_valid(const struct store_birth *birth)
 
 /* Builds and commits the birth. The locks are held; the name is free. */
 static int create_commit(struct batch *b, struct directory *directory, const struct shard_key *key,
-                         struct object *object, const struct names_birth *n, struct timespec now)
+			 struct object *object, const struct names_birth *n, struct timespec now)
 {
 	struct shard *home = core_shard_of_number(b->store, directory->number);
 	struct object *parent = shard_object(home, directory->number);
@@ -323,7 +327,7 @@ static int create_commit(struct batch *b, struct directory *directory, const str
 
 /* With the directory held. */
 static int create_in(struct store *s, struct directory *directory, const struct shard_key *key,
-                     const struct names_birth *n, unsigned flags, struct store_attr *attr)
+		     const struct names_birth *n, unsigned flags, struct store_attr *attr)
 {
 	struct timespec now = core_time();
 	struct parent parent;
@@ -353,7 +357,7 @@ static int create_in(struct store *s, struct directory *directory, const struct 
 }
 
 int names_create(struct store *s, uint64_t number, const char *name, size_t length,
-                 const struct names_birth *n, unsigned flags, struct store_attr *attr)
+		 const struct names_birth *n, unsigned flags, struct store_attr *attr)
 {
 	enum directory_mode mode = S_ISDIR(n->birth->mode) ? DIRECTORY_EXCLUSIVE : DIRECTORY_SHARED;
 	struct directory *directory;
@@ -373,23 +377,23 @@ int names_create(struct store *s, uint64_t number, const char *name, size_t leng
 		/* Perhaps it only stands in the way because the reaper has not come by. */
 		err = names_settle(s, directory, &key, &found);
 		if (!err)
-			err = found.state == NAMES_LIVE ?
-			              -EEXIST :
-			              create_in(s, directory, &key, n, flags, attr);
+			err = found.state == NAMES_LIVE
+				      ? -EEXIST
+				      : create_in(s, directory, &key, n, flags, attr);
 	}
 	directory_leave(s, directory, mode);
 	return err;
 }
 
 int store_create(struct store *s, uint64_t directory, const char *name, size_t length,
-                 const struct store_birth *birth, unsigned flags, struct store_attr *attr)
+		 const struct store_birth *birth, unsigned flags, struct store_attr *attr)
 {
 	struct names_birth n = { .birth = birth, .ttl_ns = STORE_TTL_DEFAULT };
 	return names_create(s, directory, name, length, &n, flags, attr);
 }
 
 int store_tmpfile(struct store *s, uint64_t number, const struct store_birth *birth,
-                  struct store_attr *attr)
+		  struct store_attr *attr)
 {
 	struct names_birth n = { .birth = birth, .ttl_ns = STORE_TTL_DEFAULT };
 	struct directory *directory;
@@ -438,7 +442,7 @@ static int link_check(const struct object *object)
 
 /* With the directory held, and the name free. */
 static int link_in(struct store *s, struct directory *directory, const struct shard_key *key,
-                   uint64_t number, unsigned flags, struct store_attr *attr)
+		   uint64_t number, unsigned flags, struct store_attr *attr)
 {
 	struct timespec now = core_time();
 	struct shard *shard = core_shard_of_number(s, number);
@@ -471,7 +475,7 @@ static int link_in(struct store *s, struct directory *directory, const struct sh
 }
 
 int store_link(struct store *s, uint64_t number, uint64_t directory_number, const char *name,
-               size_t length, unsigned flags, struct store_attr *attr)
+	       size_t length, unsigned flags, struct store_attr *attr)
 {
 	struct directory *directory;
 	struct names_found found;
@@ -485,9 +489,8 @@ int store_link(struct store *s, uint64_t number, uint64_t directory_number, cons
 	struct shard_key key = shard_key(directory_number, name, length);
 	err = names_settle(s, directory, &key, &found);
 	if (!err)
-		err = found.state == NAMES_LIVE ?
-		              -EEXIST :
-		              link_in(s, directory, &key, number, flags, attr);
+		err = found.state == NAMES_LIVE ? -EEXIST
+						: link_in(s, directory, &key, number, flags, attr);
 	directory_leave(s, directory, DIRECTORY_SHARED);
 	return err;
 }

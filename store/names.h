@@ -27,17 +27,17 @@ void names_find(struct store *s, const struct shard_key *key, struct names_found
 
 /* names_find, after removing the name if it has expired: the state is ABSENT or LIVE. */
 int names_settle(struct store *s, struct directory *directory, const struct shard_key *key,
-                 struct names_found *found);
+		 struct names_found *found);
 
 /* A new object with a name and, for store_set(), its first value. */
 struct names_birth {
 	const struct store_birth *birth;
-	int64_t ttl_ns;         /* or STORE_TTL_DEFAULT */
+	int64_t ttl_ns; /* or STORE_TTL_DEFAULT */
 	const void *bytes;
 	size_t size;
-	struct value_parts *parts;      /* holds the bytes already if they are many; or NULL */
+	struct value_parts *parts; /* holds the bytes already if they are many; or NULL */
 };
 int names_create(struct store *s, uint64_t directory, const char *name, size_t length,
-                 const struct names_birth *n, unsigned flags, struct store_attr *attr);
+		 const struct names_birth *n, unsigned flags, struct store_attr *attr);
 
 #endif

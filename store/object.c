@@ -53,8 +53,8 @@ static void charged_free(struct account *account, void *p, size_t size)
 	free(p);
 }
 
-struct object *object_new(struct account *account, uint64_t number, uint32_t mode,
-                          size_t name_room, size_t inline_room, bool force, int *err)
+struct object *object_new(struct account *account, uint64_t number, uint32_t mode, size_t name_room,
+			  size_t inline_room, bool force, int *err)
 {
 	assert(name_room <= STORE_NAME_MAX && inline_room <= UINT16_MAX);
 	size_t size = offsetof(struct object, tail) + name_room + inline_room;
@@ -152,7 +152,7 @@ static void name_ref(const struct object_name *name, struct object_name_ref *ref
 static void name_ref_embedded(const struct object *object, struct object_name_ref *ref)
 {
 	*ref = (struct object_name_ref){ object->name_directory, object->name_cookie, object->tail,
-		                         object->name_length };
+					 object->name_length };
 }
 
 static bool name_is(const struct object_name *name, uint64_t directory, uint64_t cookie)
@@ -161,7 +161,7 @@ static bool name_is(const struct object_name *name, uint64_t directory, uint64_t
 }
 
 bool object_name_at(const struct object *object, uint64_t directory, uint64_t cookie,
-                    struct object_name_ref *ref)
+		    struct object_name_ref *ref)
 {
 	if (object->name_directory == directory && object->name_cookie == cookie) {
 		name_ref_embedded(object, ref);
@@ -196,7 +196,7 @@ bool object_name_any(const struct object *object, struct object_name_ref *ref)
 }
 
 bool object_name_next(const struct object *object, uint64_t directory, uint64_t cookie,
-                      struct object_name_ref *ref)
+		      struct object_name_ref *ref)
 {
 	if (!directory)
 		return object_name_any(object, ref);
@@ -214,7 +214,7 @@ bool object_name_next(const struct object *object, uint64_t directory, uint64_t 
 }
 
 struct object_name *object_name_new(struct account *account, uint64_t directory, const char *bytes,
-                                    size_t length)
+				    size_t length)
 {
 	assert(length > 0 && length <= STORE_NAME_MAX);
 	int err = 0;
@@ -248,7 +248,7 @@ bool object_name_fits(const struct object *object, size_t length)
 }
 
 void object_name_embed(struct object *object, uint64_t directory, uint64_t cookie,
-                       const char *bytes, size_t length)
+		       const char *bytes, size_t length)
 {
 	assert(object_name_fits(object, length));
 	object->name_directory = directory;
@@ -258,7 +258,7 @@ void object_name_embed(struct object *object, uint64_t directory, uint64_t cooki
 }
 
 void object_name_remove(struct account *account, struct object *object, uint64_t directory,
-                        uint64_t cookie)
+			uint64_t cookie)
 {
 	if (object->name_directory == directory && object->name_cookie == cookie) {
 		object->name_directory = 0;
@@ -305,12 +305,12 @@ struct object_xattr *object_xattr_find(const struct object *object, const char *
 }
 
 struct object_xattr *object_xattr_new(struct account *account, const char *name, const void *value,
-                                      size_t size, int *err)
+				      size_t size, int *err)
 {
 	size_t length = strlen(name);
 	assert(length <= STORE_XATTR_NAME_MAX && size <= STORE_XATTR_SIZE_MAX);
 	struct object_xattr *xattr =
-	        charged_alloc(account, sizeof(*xattr) + length + size, false, err);
+		charged_alloc(account, sizeof(*xattr) + length + size, false, err);
 	if (!xattr)
 		return NULL;
 	*xattr = (struct object_xattr){ .size = (uint32_t)size, .name_length = (uint8_t)length };

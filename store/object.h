@@ -44,9 +44,9 @@ struct object_name {
 
 struct object_xattr {
 	struct object_xattr *next;
-	uint32_t size;          /* bytes of the value */
+	uint32_t size; /* bytes of the value */
 	uint8_t name_length;
-	char bytes[];           /* the name, then the value */
+	char bytes[]; /* the name, then the value */
 };
 
 struct object;
@@ -56,35 +56,35 @@ struct object;
 
 struct object_extra {
 	struct wheel_node wheel;
-	struct object *object;          /* whose it is */
-	int64_t period_ns;              /* of a file: 0 = no TTL; of a directory: its default, or unset */
-	int64_t deadline_ns;            /* of a file: 0 = no TTL */
-	struct object_name *names;      /* beyond the embedded one, oldest first */
+	struct object *object; /* whose it is */
+	int64_t period_ns;     /* of a file: 0 = no TTL; of a directory: its default, or unset */
+	int64_t deadline_ns;   /* of a file: 0 = no TTL */
+	struct object_name *names; /* beyond the embedded one, oldest first */
 	struct object_name *names_last;
 	struct object_name *names_hint; /* where the last search ended: listings go in this order */
 	struct object_xattr *xattrs;
 };
 
 struct object {
-	uint64_t number;        /* constant */
-	uint64_t holds;         /* see store_forget() */
-	uint64_t size;          /* bytes of the value or link target; of a device node its rdev */
+	uint64_t number;         /* constant */
+	uint64_t holds;          /* see store_forget() */
+	uint64_t size;           /* bytes of the value or link target; of a device node its rdev */
 	uint64_t name_directory; /* of the embedded name; 0 = none */
 	uint64_t name_cookie;
-	struct object_extra *extra;     /* NULL for most */
+	struct object_extra *extra; /* NULL for most */
 	union {
-		struct value value;             /* of a regular file; empty while inline_size > 0 */
-		struct directory *directory;    /* of a directory; NULL once it is removed */
+		struct value value;          /* of a regular file; empty while inline_size > 0 */
+		struct directory *directory; /* of a directory; NULL once it is removed */
 	};
 	struct object_times times;
 	uint32_t uid, gid;
 	uint32_t nlink;
-	uint16_t mode;          /* type (constant) and permission bits */
-	uint16_t inline_size;   /* bytes of the value (or link target) that stand in the tail */
+	uint16_t mode;        /* type (constant) and permission bits */
+	uint16_t inline_size; /* bytes of the value (or link target) that stand in the tail */
 	uint16_t inline_room;
 	uint8_t name_length;
 	uint8_t name_room;
-	char tail[];            /* name_room bytes, then inline_room bytes */
+	char tail[]; /* name_room bytes, then inline_room bytes */
 };
 
 /* Every byte here is paid for by every key: nothing is padded. */
@@ -94,8 +94,8 @@ _Static_assert(offsetof(struct object, tail) == 112, "attributes and the name's 
  * Makes an object with room for a name and an inline value, charged to the account (past the bound
  * if force). NULL and *err on failure. Everything but number and mode is zero.
  */
-struct object *object_new(struct account *account, uint64_t number, uint32_t mode,
-                          size_t name_room, size_t inline_room, bool force, int *err);
+struct object *object_new(struct account *account, uint64_t number, uint32_t mode, size_t name_room,
+			  size_t inline_room, bool force, int *err);
 
 /* Frees it with all that it has; it must be in no index and no wheel. */
 void object_free(struct account *account, struct object *object);
@@ -150,18 +150,18 @@ struct object_name_ref {
 
 /* The name that the object has in this directory at this cookie, if any. */
 bool object_name_at(const struct object *object, uint64_t directory, uint64_t cookie,
-                    struct object_name_ref *ref);
+		    struct object_name_ref *ref);
 
 /* Any name: the embedded one, or else the oldest. False if it has none. */
 bool object_name_any(const struct object *object, struct object_name_ref *ref);
 
 /* The name after that at (directory, cookie), the first after (0, 0). False at the end. */
 bool object_name_next(const struct object *object, uint64_t directory, uint64_t cookie,
-                      struct object_name_ref *ref);
+		      struct object_name_ref *ref);
 
 /* Allocates a name to be added later; charged past the bound (it is small and must not be refused). */
 struct object_name *object_name_new(struct account *account, uint64_t directory, const char *bytes,
-                                    size_t length);
+				    size_t length);
 void object_name_free(struct account *account, struct object_name *name);
 
 /* Appends it; the object must have an extra. Takes it over. */
@@ -170,11 +170,11 @@ void object_name_add(struct object *object, struct object_name *name);
 /* Whether a name could be embedded now: there is room and no other is. */
 bool object_name_fits(const struct object *object, size_t length);
 void object_name_embed(struct object *object, uint64_t directory, uint64_t cookie,
-                       const char *bytes, size_t length);
+		       const char *bytes, size_t length);
 
 /* Removes the name at (directory, cookie), which must be there. */
 void object_name_remove(struct account *account, struct object *object, uint64_t directory,
-                        uint64_t cookie);
+			uint64_t cookie);
 
 /* ---- extended attributes ---- */
 
@@ -182,7 +182,7 @@ struct object_xattr *object_xattr_find(const struct object *object, const char *
 
 /* Allocates one, to be put in place later. -ENOSPC, -ENOMEM. */
 struct object_xattr *object_xattr_new(struct account *account, const char *name, const void *value,
-                                      size_t size, int *err);
+				      size_t size, int *err);
 void object_xattr_free(struct account *account, struct object_xattr *xattr);
 
 /* Puts it in the place of one of the same name, or adds it; the object must have an extra. */

@@ -12,7 +12,7 @@
 
 /* Finds the directory of a path, and its last name. */
 static int path_split(struct store *s, const char *path, uint64_t *directory, const char **name,
-                      size_t *length)
+		      size_t *length)
 {
 	struct store_attr attr;
 	*directory = STORE_ROOT;
@@ -46,7 +46,7 @@ struct set {
 	const void *value;
 	size_t size;
 	int64_t ttl_ns;
-	struct value_parts parts;       /* the bytes, if they are too many to copy under a lock */
+	struct value_parts parts; /* the bytes, if they are too many to copy under a lock */
 };
 
 static int set_check(const struct object *object)
@@ -93,7 +93,7 @@ static int set_existing(struct store *s, uint64_t number, struct set *set)
 }
 
 static int set_once(struct store *s, uint64_t directory, const char *name, size_t length,
-                    struct set *set)
+		    struct set *set)
 {
 	const struct store_birth birth = { .mode = S_IFREG | 0644 };
 	const struct names_birth n = {
@@ -130,7 +130,7 @@ int store_set(struct store *s, const char *path, const void *value, size_t size,
 		err = log_reserve(&s->log, size);
 	/* The account of a key's shard is known before the key is: they share the name's hash. */
 	struct account *account =
-	        err ? NULL : &core_shard_of_hash(s, hash_name(directory, name, length))->account;
+		err ? NULL : &core_shard_of_hash(s, hash_name(directory, name, length))->account;
 	if (!err && size > VALUE_APPEND_MAX)
 		err = value_parts_new(&set.parts, account, 0, value, size, false);
 	if (err)

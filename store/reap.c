@@ -17,7 +17,7 @@
 
 /* Any name of the object, if it is still expired. */
 static bool reap_next_name(struct store *s, uint64_t number, uint64_t *directory, char *name,
-                           size_t *length)
+			   size_t *length)
 {
 	struct shard *shard = core_shard_of_number(s, number);
 	struct object_name_ref ref;
@@ -34,7 +34,7 @@ static bool reap_next_name(struct store *s, uint64_t number, uint64_t *directory
 }
 
 static int reap_name(struct store *s, uint64_t number, uint64_t directory_number, const char *name,
-                     size_t length)
+		     size_t length)
 {
 	struct directory *directory;
 	struct names_found found;
@@ -63,7 +63,7 @@ static void reap_again(struct store *s, uint64_t number)
 	if (object && object->nlink && core_expired(object) &&
 	    !wheel_armed(&object->extra->wheel)) {
 		wheel_add(&shard->wheel, &object->extra->wheel,
-		          core_now() + (int64_t)REAP_TICK_MS * 1000000);
+			  core_now() + (int64_t)REAP_TICK_MS * 1000000);
 		atomic_fetch_add(&s->reaper.armed, 1);
 	}
 	lock_release(&shard->lock);
@@ -93,8 +93,8 @@ static bool reap_shard(struct store *s, struct shard *shard, int64_t now)
 	bool more = wheel_next_ns(&shard->wheel) <= now;
 	for (size_t i = 0; i < count; i++) {
 		const struct object_extra *extra =
-		        (const struct object_extra *)((const char *)due[i] -
-		                                      offsetof(struct object_extra, wheel));
+			(const struct object_extra *)((const char *)due[i] -
+						      offsetof(struct object_extra, wheel));
 		number[i] = extra->object->number;
 	}
 	lock_release(&shard->lock);

@@ -13,8 +13,8 @@
 #include "store/core.h"
 
 enum {
-	REAP_TICK_MS = 100,     /* an expired key is absent at once; its memory lags by this */
-	REAP_BUDGET = 64,       /* objects taken from one shard's wheel under one hold of its lock */
+	REAP_TICK_MS = 100, /* an expired key is absent at once; its memory lags by this */
+	REAP_BUDGET = 64,   /* objects taken from one shard's wheel under one hold of its lock */
 };
 
 int reap_start(struct store *s);

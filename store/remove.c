@@ -27,7 +27,7 @@ static int remove_check(const struct object *object, enum remove_how how)
 
 /* Removes the name that was found, with its directory held. */
 static int remove_name(struct store *s, struct directory *directory, const struct shard_key *key,
-                       const struct names_found *found, enum remove_how how, bool *known)
+		       const struct names_found *found, enum remove_how how, bool *known)
 {
 	struct timespec now = core_time();
 	struct shard *shard = core_shard_of_number(s, found->number);
@@ -57,14 +57,14 @@ static int remove_name(struct store *s, struct directory *directory, const struc
 }
 
 int remove_expired(struct store *s, struct directory *directory, const struct shard_key *key,
-               const struct names_found *found, bool *known)
+		   const struct names_found *found, bool *known)
 {
 	return remove_name(s, directory, key, found, REMOVE_REAP, known);
 }
 
 /* The name that the object has in the directory at the cookie. False if it is gone. */
 static bool entry_key(struct store *s, uint64_t directory, const struct dirvec_entry *entry,
-                      char *name, struct shard_key *key)
+		      char *name, struct shard_key *key)
 {
 	struct shard *shard = core_shard_of_number(s, entry->number);
 	struct object_name_ref ref;
@@ -104,7 +104,7 @@ int remove_check_empty(struct store *s, uint64_t number)
 
 /* What unlink and rmdir have in common. */
 static int remove_by_name(struct store *s, uint64_t number, const char *name, size_t length,
-                          enum remove_how how, uint64_t *removed)
+			  enum remove_how how, uint64_t *removed)
 {
 	enum directory_mode mode = how == REMOVE_RMDIR ? DIRECTORY_EXCLUSIVE : DIRECTORY_SHARED;
 	struct directory *directory;
@@ -134,7 +134,7 @@ static int remove_by_name(struct store *s, uint64_t number, const char *name, si
 }
 
 int store_unlink(struct store *s, uint64_t directory, const char *name, size_t length,
-                 uint64_t *number)
+		 uint64_t *number)
 {
 	int err = remove_by_name(s, directory, name, length, REMOVE_UNLINK, number);
 	/* "." and ".." are directories, like any other that unlink refuses. */
@@ -142,7 +142,7 @@ int store_unlink(struct store *s, uint64_t directory, const char *name, size_t l
 }
 
 int store_rmdir(struct store *s, uint64_t directory, const char *name, size_t length,
-                uint64_t *number)
+		uint64_t *number)
 {
 	if (length == 2 && name[0] == '.' && name[1] == '.')
 		return -ENOTEMPTY;

@@ -105,7 +105,7 @@ static void set_ctime(struct batch *b, struct object *object, struct timespec no
 
 /* The directories' times, and their link counts as subdirectories come and go. */
 static void rename_touch(struct rename *r, struct batch *b, int from_links, int to_links,
-                         struct timespec now)
+			 struct timespec now)
 {
 	struct object *from = object_of(r, r->from.directory->number);
 	struct object *to = object_of(r, r->to.directory->number);
@@ -190,7 +190,7 @@ static int rename_held(struct rename *r, uint64_t from, uint64_t to, enum direct
 }
 
 int store_rename(struct store *s, uint64_t from_directory, const char *from, size_t from_length,
-                 uint64_t to_directory, const char *to, size_t to_length, unsigned flags)
+		 uint64_t to_directory, const char *to, size_t to_length, unsigned flags)
 {
 	int err = names_valid(from, from_length);
 	if (!err)

@@ -75,8 +75,9 @@ struct link *shard_link_new(struct shard *shard, const struct shard_key *key, ui
 	if (!link)
 		return NULL;
 	account_force(&shard->account, account_class(size));
-	*link = (struct link){ .directory = key->directory, .number = number,
-		               .length = (uint8_t)key->length };
+	*link = (struct link){ .directory = key->directory,
+			       .number = number,
+			       .length = (uint8_t)key->length };
 	memcpy(link->bytes, key->name, key->length);
 	return link;
 }

@@ -39,11 +39,11 @@ struct shard {
 	unsigned id;
 	/* under lock */
 	struct lock lock;
-	struct index names;     /* struct object *, or struct link * with bit 0 set */
+	struct index names; /* struct object *, or struct link * with bit 0 set */
 	struct index objects;
 	struct wheel wheel;
-	uint64_t keys;          /* regular files with a name */
-	uint64_t table_bytes;   /* of the two indexes, as charged */
+	uint64_t keys;        /* regular files with a name */
+	uint64_t table_bytes; /* of the two indexes, as charged */
 	/* atomic */
 	struct account account;
 	struct shard_counters counters;

@@ -77,8 +77,12 @@ static int root_new(struct store *s, const struct store_options *options)
 	root->gid = options->root_gid;
 	root->nlink = 2;
 	root->times = (struct object_times){
-		now.tv_sec, now.tv_sec, now.tv_sec,
-		(uint32_t)now.tv_nsec, (uint32_t)now.tv_nsec, (uint32_t)now.tv_nsec,
+		now.tv_sec,
+		now.tv_sec,
+		now.tv_sec,
+		(uint32_t)now.tv_nsec,
+		(uint32_t)now.tv_nsec,
+		(uint32_t)now.tv_nsec,
 	};
 	index_insert(&shard->objects, hash_number(STORE_ROOT), root);
 	return 0;

@@ -46,17 +46,17 @@
 struct store;
 
 enum {
-	STORE_ROOT = 1,             /* the object number of the root directory */
-	STORE_NAME_MAX = 255,       /* bytes of a name; longer ones get -ENAMETOOLONG */
-	STORE_SYMLINK_MAX = 4095,   /* bytes of a symbolic link's target */
-	STORE_XATTR_NAME_MAX = 255, /* bytes of an extended attribute's name */
-	STORE_XATTR_SIZE_MAX = 65536,       /* bytes of its value; a larger one gets -E2BIG */
-	STORE_XATTR_TOTAL_MAX = 1 << 20,    /* bytes of all of one object; beyond: -ENOSPC */
-	STORE_LINKS_MAX = 1 << 16,  /* hard links of one object, -EMLINK beyond */
-	STORE_IO_MAX = (1 << 20) + 4096,    /* bytes of one store_read or store_write */
+	STORE_ROOT = 1,                  /* the object number of the root directory */
+	STORE_NAME_MAX = 255,            /* bytes of a name; longer ones get -ENAMETOOLONG */
+	STORE_SYMLINK_MAX = 4095,        /* bytes of a symbolic link's target */
+	STORE_XATTR_NAME_MAX = 255,      /* bytes of an extended attribute's name */
+	STORE_XATTR_SIZE_MAX = 65536,    /* bytes of its value; a larger one gets -E2BIG */
+	STORE_XATTR_TOTAL_MAX = 1 << 20, /* bytes of all of one object; beyond: -ENOSPC */
+	STORE_LINKS_MAX = 1 << 16,       /* hard links of one object, -EMLINK beyond */
+	STORE_IO_MAX = (1 << 20) + 4096, /* bytes of one store_read or store_write */
 	STORE_SHARDS_MAX = 1024,
 	STORE_SHARDS_DEFAULT = 64,
-	STORE_MGET_MAX = 64,        /* names looked up under one round of locks */
+	STORE_MGET_MAX = 64, /* names looked up under one round of locks */
 };
 
 /* Object numbers with this bit are never given out: it is the caller's own (virtual files). */
@@ -66,25 +66,26 @@ enum {
 #define STORE_FILE_MAX INT64_MAX
 
 /* TTL periods in nanoseconds; besides these, any value from 1 up. */
-#define STORE_TTL_NONE INT64_C(0)      /* never expires, also where a directory has a default */
-#define STORE_TTL_DEFAULT INT64_C(-1)  /* as the directory says, or else the store's options */
+#define STORE_TTL_NONE    INT64_C(0)  /* never expires, also where a directory has a default */
+#define STORE_TTL_DEFAULT INT64_C(-1) /* as the directory says, or else the store's options */
 
 /* Flags of calls; each call names those that it takes. */
 enum store_flags {
-	STORE_HOLD = 1 << 0,       /* count one more hold on the object (see store_forget) */
-	STORE_BY_HANDLE = 1 << 1,  /* asked through an open descriptor: expiry does not matter */
-	STORE_KILL_SETID = 1 << 2, /* clear set-uid, set-gid (with group execute), file capability */
-	STORE_APPEND = 1 << 3,     /* write at the end, whatever the offset says */
-	STORE_NOREPLACE = 1 << 4,  /* rename: -EEXIST if the target is there */
-	STORE_EXCHANGE = 1 << 5,   /* rename: swap the two names */
-	STORE_KEEP_SIZE = 1 << 6,  /* fallocate: do not grow the file */
-	STORE_CREATE = 1 << 7,     /* setxattr: -EEXIST if it is there */
-	STORE_REPLACE = 1 << 8,    /* setxattr: -ENODATA if it is not */
+	STORE_HOLD = 1 << 0,      /* count one more hold on the object (see store_forget) */
+	STORE_BY_HANDLE = 1 << 1, /* asked through an open descriptor: expiry does not matter */
+	STORE_KILL_SETID =
+		1 << 2,           /* clear set-uid, set-gid (with group execute), file capability */
+	STORE_APPEND = 1 << 3,    /* write at the end, whatever the offset says */
+	STORE_NOREPLACE = 1 << 4, /* rename: -EEXIST if the target is there */
+	STORE_EXCHANGE = 1 << 5,  /* rename: swap the two names */
+	STORE_KEEP_SIZE = 1 << 6, /* fallocate: do not grow the file */
+	STORE_CREATE = 1 << 7,    /* setxattr: -EEXIST if it is there */
+	STORE_REPLACE = 1 << 8,   /* setxattr: -ENODATA if it is not */
 };
 
 struct store_options {
-	uint64_t size_bytes;    /* bound on all memory of the store, 0 = none */
-	unsigned shards;        /* a power of two, 1 .. STORE_SHARDS_MAX; 0 = STORE_SHARDS_DEFAULT */
+	uint64_t size_bytes; /* bound on all memory of the store, 0 = none */
+	unsigned shards;     /* a power of two, 1 .. STORE_SHARDS_MAX; 0 = STORE_SHARDS_DEFAULT */
 	int64_t ttl_ns_default; /* TTL of new files where no directory says otherwise; 0 = none */
 	uint32_t root_mode;     /* permission bits of the root directory; 0 = 0755 */
 	uint32_t root_uid, root_gid;
@@ -93,15 +94,15 @@ struct store_options {
 /* What stat(2) tells of an object, and what a cache needs to know of its expiry. */
 struct store_attr {
 	uint64_t number;
-	uint64_t size;          /* bytes; of a symbolic link, its target's length */
-	uint64_t bytes;         /* allocated to the value */
-	uint32_t mode;          /* type and permission bits, as st_mode */
+	uint64_t size;  /* bytes; of a symbolic link, its target's length */
+	uint64_t bytes; /* allocated to the value */
+	uint32_t mode;  /* type and permission bits, as st_mode */
 	uint32_t uid, gid;
 	uint32_t nlink;
-	uint32_t rdev;          /* of device nodes */
-	bool expired;           /* only with STORE_BY_HANDLE: gone by name, though perhaps not reaped */
+	uint32_t rdev; /* of device nodes */
+	bool expired;  /* only with STORE_BY_HANDLE: gone by name, though perhaps not reaped */
 	struct timespec atime, mtime, ctime;
-	int64_t ttl_ns_left;    /* until expiry, > 0; INT64_MAX = never */
+	int64_t ttl_ns_left; /* until expiry, > 0; INT64_MAX = never */
 };
 
 /* ---- opening and closing ---- */
@@ -123,7 +124,7 @@ void store_close(struct store *s);
 struct store_events {
 	void *context;
 	void (*removed)(void *context, uint64_t directory, const char *name, size_t length,
-	                uint64_t number, bool known);
+			uint64_t number, bool known);
 };
 
 /* Sets the callbacks; events is copied. Call it once, before anything can expire. */
@@ -133,10 +134,10 @@ void store_set_events(struct store *s, const struct store_events *events);
 
 /* The owner of a new object, and its initial permission bits (type included in mode). */
 struct store_birth {
-	uint32_t mode;          /* S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK */
+	uint32_t mode; /* S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK */
 	uint32_t uid, gid;
-	uint32_t rdev;          /* of device nodes */
-	const char *target;     /* of a symbolic link */
+	uint32_t rdev;      /* of device nodes */
+	const char *target; /* of a symbolic link */
 	size_t target_length;
 };
 
@@ -145,7 +146,7 @@ struct store_birth {
  * a caller and are resolved. -ENOENT; -ENOTDIR; -ENAMETOOLONG. Counts a hit or a miss.
  */
 int store_lookup(struct store *s, uint64_t directory, const char *name, size_t length,
-                 unsigned flags, struct store_attr *attr);
+		 unsigned flags, struct store_attr *attr);
 
 /*
  * Makes an object of any type and its name in one step; the set-group-id bit of the directory gives
@@ -154,29 +155,29 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
  * it, unknown type, target length 0); -EMLINK (mkdir); -ENOSPC.
  */
 int store_create(struct store *s, uint64_t directory, const char *name, size_t length,
-                 const struct store_birth *birth, unsigned flags, struct store_attr *attr);
+		 const struct store_birth *birth, unsigned flags, struct store_attr *attr);
 
 /*
  * Makes a regular file without a name (O_TMPFILE), held once; it goes with its last hold unless
  * store_link names it before. directory gives its group and default TTL. attr->nlink is 0.
  */
 int store_tmpfile(struct store *s, uint64_t directory, const struct store_birth *birth,
-                  struct store_attr *attr);
+		  struct store_attr *attr);
 
 /*
  * Gives the object one more name, or a first one (after store_tmpfile, or to one unlinked but held).
  * flags: STORE_HOLD. -EPERM for a directory; -ESTALE if it has expired; -EEXIST; -EMLINK.
  */
 int store_link(struct store *s, uint64_t number, uint64_t directory, const char *name,
-               size_t length, unsigned flags, struct store_attr *attr);
+	       size_t length, unsigned flags, struct store_attr *attr);
 
 /* Removes a name that is not a directory's. -EISDIR. *number, if wanted, is what it named. */
 int store_unlink(struct store *s, uint64_t directory, const char *name, size_t length,
-                 uint64_t *number);
+		 uint64_t *number);
 
 /* Removes an empty directory. -ENOTDIR, -ENOTEMPTY, -EINVAL for ".", -ENOTEMPTY for "..". */
 int store_rmdir(struct store *s, uint64_t directory, const char *name, size_t length,
-                uint64_t *number);
+		uint64_t *number);
 
 /*
  * Moves a name, replacing what the target names (which goes as by unlink or rmdir), atomically.
@@ -184,7 +185,7 @@ int store_rmdir(struct store *s, uint64_t directory, const char *name, size_t le
  * -ENOTDIR, -ENOTEMPTY, -EEXIST as rename(2). Two names of one object: nothing happens, 0.
  */
 int store_rename(struct store *s, uint64_t from_directory, const char *from, size_t from_length,
-                 uint64_t to_directory, const char *to, size_t to_length, unsigned flags);
+		 uint64_t to_directory, const char *to, size_t to_length, unsigned flags);
 
 /* Reads a symbolic link: its length, of which at most size bytes are copied. -EINVAL: no link. */
 ssize_t store_readlink(struct store *s, uint64_t number, char *buffer, size_t size);
@@ -208,7 +209,7 @@ typedef bool store_emit(void *context, const struct store_dirent *entry);
  * 0 when the end was reached or emit stopped; -ENOTDIR. A removed directory lists nothing.
  */
 int store_readdir(struct store *s, uint64_t directory, uint64_t after, unsigned flags,
-                  store_emit *emit, void *context);
+		  store_emit *emit, void *context);
 
 /* Calls emit-like `each` for every name of the object; no lock held. Returns the number of names. */
 typedef void store_each_name(void *context, uint64_t directory, const char *name, size_t length);
@@ -232,8 +233,8 @@ enum store_set {
 };
 
 struct store_setattr {
-	unsigned mask;          /* enum store_set */
-	uint32_t mode;          /* permission bits only; the type stays */
+	unsigned mask; /* enum store_set */
+	uint32_t mode; /* permission bits only; the type stays */
 	uint32_t uid, gid;
 	uint64_t size;
 	struct timespec atime, mtime, ctime;
@@ -246,8 +247,8 @@ struct store_setattr {
  * ftruncate(2)). flags: STORE_KILL_SETID, STORE_BY_HANDLE.
  * -ESTALE expired; -EISDIR, -EINVAL size of what is no regular file; -EFBIG.
  */
-int store_setattr(struct store *s, uint64_t number, const struct store_setattr *set,
-                  unsigned flags, struct store_attr *attr);
+int store_setattr(struct store *s, uint64_t number, const struct store_setattr *set, unsigned flags,
+		  struct store_attr *attr);
 
 /*
  * Holds: a caller that remembers object numbers (a kernel's inode cache) counts itself with
@@ -268,7 +269,7 @@ int store_sync(struct store *s, uint64_t number);
  * as they are, without any lock, until store_view_put(), which must be called once.
  */
 ssize_t store_read(struct store *s, uint64_t number, uint64_t offset, size_t length,
-                   struct store_view *view);
+		   struct store_view *view);
 void store_view_copy(const struct store_view *view, void *to);
 void store_view_put(struct store_view *view);
 
@@ -277,18 +278,17 @@ void store_view_put(struct store_view *view);
  * flags: STORE_APPEND, STORE_KILL_SETID. Returns length. -ESTALE: expired; -EFBIG; -ENOSPC.
  */
 ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const void *bytes,
-                    size_t length, unsigned flags);
+		    size_t length, unsigned flags);
 
 /*
  * Reserves room, so that a later write into the range cannot fail for lack of it.
  * flags: STORE_KEEP_SIZE, STORE_KILL_SETID. -ENOSPC, -EFBIG, -ESTALE, -EISDIR, -ENODEV.
  */
 int store_fallocate(struct store *s, uint64_t number, uint64_t offset, uint64_t length,
-                    unsigned flags);
+		    unsigned flags);
 
 /* Makes a hole; the size stays. flags: STORE_KILL_SETID. */
-int store_punch(struct store *s, uint64_t number, uint64_t offset, uint64_t length,
-                unsigned flags);
+int store_punch(struct store *s, uint64_t number, uint64_t offset, uint64_t length, unsigned flags);
 
 /* SEEK_DATA (hole = false) and SEEK_HOLE. The offset found, or -ENXIO. */
 int64_t store_seek(struct store *s, uint64_t number, uint64_t offset, bool hole);
@@ -298,15 +298,16 @@ int64_t store_seek(struct store *s, uint64_t number, uint64_t offset, bool hole)
  * flags: STORE_KILL_SETID. Overlapping ranges of one file: -EINVAL. Returns the bytes copied.
  */
 ssize_t store_copy(struct store *s, uint64_t from, uint64_t from_offset, uint64_t to,
-                   uint64_t to_offset, uint64_t length, unsigned flags);
+		   uint64_t to_offset, uint64_t length, unsigned flags);
 
 /* ---- extended attributes; values are bytes, names end with NUL ---- */
 
 /* flags: STORE_CREATE, STORE_REPLACE. -ESTALE, -E2BIG, -ERANGE (name too long), -ENOSPC. */
 int store_setxattr(struct store *s, uint64_t number, const char *name, const void *value,
-                   size_t size, unsigned flags);
+		   size_t size, unsigned flags);
 /* The value's size; copied only if it fits: size 0 asks, a smaller one gets -ERANGE. -ENODATA. */
-ssize_t store_getxattr(struct store *s, uint64_t number, const char *name, void *value, size_t size);
+ssize_t store_getxattr(struct store *s, uint64_t number, const char *name, void *value,
+		       size_t size);
 /* The names, each with its NUL, one after the other; size 0 asks. -ERANGE. */
 ssize_t store_listxattr(struct store *s, uint64_t number, char *list, size_t size);
 int store_removexattr(struct store *s, uint64_t number, const char *name);
@@ -314,9 +315,10 @@ int store_removexattr(struct store *s, uint64_t number, const char *name);
 /* ---- TTL ---- */
 
 struct store_ttl {
-	int64_t period_ns;     /* re-armed by every overwrite and refresh; of a directory, its default */
-	int64_t left_ns;       /* of a file: until expiry, > 0 */
-	struct timespec expires_at; /* of a file: the same as a time of day, by the clock as it is now */
+	int64_t period_ns; /* re-armed by every overwrite and refresh; of a directory, its default */
+	int64_t left_ns;   /* of a file: until expiry, > 0 */
+	struct timespec
+		expires_at; /* of a file: the same as a time of day, by the clock as it is now */
 };
 
 /*
@@ -346,7 +348,7 @@ struct store_item {
 	size_t length;
 	void *buffer;
 	size_t capacity;
-	ssize_t size;           /* the value's whole size, or -ENOENT, -EISDIR, … for this key */
+	ssize_t size; /* the value's whole size, or -ENOENT, -EISDIR, … for this key */
 };
 
 /*
@@ -360,12 +362,12 @@ ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items
 
 /* Counters of what was asked, in the order in which reports show them. */
 #define STORE_COUNTERS(X)                                                                          \
-	X(hits)           /* lookups by name that found a live key */                              \
-	X(misses)         /* lookups by name that did not, expired keys among them */              \
-	X(expired)        /* objects removed because their time had come */                        \
-	X(batches)        /* mget rounds and directory reads */                                    \
-	X(batch_keys)     /* keys that they asked for */                                           \
-	X(changes)        /* batches of changes applied */                                         \
+	X(hits)       /* lookups by name that found a live key */                                  \
+	X(misses)     /* lookups by name that did not, expired keys among them */                  \
+	X(expired)    /* objects removed because their time had come */                            \
+	X(batches)    /* mget rounds and directory reads */                                        \
+	X(batch_keys) /* keys that they asked for */                                               \
+	X(changes)    /* batches of changes applied */                                             \
 	X(bytes_read)                                                                              \
 	X(bytes_written)
 
@@ -373,12 +375,12 @@ struct store_stats {
 #define STORE_COUNTER_FIELD(name) uint64_t name;
 	STORE_COUNTERS(STORE_COUNTER_FIELD)
 #undef STORE_COUNTER_FIELD
-	uint64_t keys;          /* regular files with a name, expired but unreaped ones among them */
-	uint64_t objects;       /* of every type, unlinked ones among them */
-	uint64_t with_ttl;      /* objects that will expire */
-	uint64_t bytes_used;    /* charged to the account */
-	uint64_t bytes_limit;   /* 0 = none */
-	uint64_t sequence;      /* of the last change */
+	uint64_t keys;        /* regular files with a name, expired but unreaped ones among them */
+	uint64_t objects;     /* of every type, unlinked ones among them */
+	uint64_t with_ttl;    /* objects that will expire */
+	uint64_t bytes_used;  /* charged to the account */
+	uint64_t bytes_limit; /* 0 = none */
+	uint64_t sequence;    /* of the last change */
 };
 
 void store_stats(struct store *s, struct store_stats *stats);

@@ -17,10 +17,10 @@
 
 enum {
 	OBJECTS = 48,
-	ENTRIES = 32,           /* of a directory */
+	ENTRIES = 32, /* of a directory */
 	NAMES = 22,
 	XATTRS = 4,
-	BYTES = 280000,         /* the largest file: five blocks, the last of them a part */
+	BYTES = 280000, /* the largest file: five blocks, the last of them a part */
 };
 
 #define HOUR INT64_C(3600000000000)
@@ -34,16 +34,16 @@ struct entry {
 
 struct model {
 	enum state state;
-	bool timed;             /* it has a deadline, in an hour */
+	bool timed; /* it has a deadline, in an hour */
 	uint64_t number;
 	uint32_t mode, uid, gid, nlink, rdev;
 	uint64_t holds;
 	size_t size;
-	unsigned char *data;    /* of files and symbolic links */
+	unsigned char *data; /* of files and symbolic links */
 	int64_t period;
-	int64_t xattr[XATTRS];  /* sizes; -1 = not set */
+	int64_t xattr[XATTRS]; /* sizes; -1 = not set */
 	unsigned char xattr_fill[XATTRS];
-	unsigned parent;        /* of a directory */
+	unsigned parent; /* of a directory */
 	unsigned count;
 	struct entry entry[ENTRIES];
 };
@@ -55,7 +55,7 @@ static size_t lengths[NAMES];
 static unsigned char pattern[BYTES + 256];
 
 static const char *const xattr_names[XATTRS] = { "security.capability", "user.a", "user.bb",
-	                                         "trusted.x" };
+						 "trusted.x" };
 
 static inline bool is_dir(const struct model *o)
 {

@@ -21,8 +21,8 @@ static inline void birth_period(struct model *o, const struct model *d, int64_t 
 
 static inline void op_create(void)
 {
-	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFDIR, S_IFDIR,
-		                          S_IFLNK, S_IFIFO, S_IFCHR };
+	static const uint32_t types[] = { S_IFREG, S_IFREG, S_IFREG, S_IFREG, S_IFDIR,
+					  S_IFDIR, S_IFLNK, S_IFIFO, S_IFCHR };
 	struct model *d = pick_dir();
 	unsigned name = pick_name(d);
 	unsigned hold = tap_below(3) ? 0 : STORE_HOLD;
@@ -162,8 +162,8 @@ static inline void op_remove(void)
 		expected = !is_dir(o) ? -ENOTDIR : o->count ? -ENOTEMPTY : 0;
 	else if (!expected)
 		expected = is_dir(o) ? -EISDIR : 0;
-	int err = rmdir ? store_rmdir(s, d->number, names[name], lengths[name], &number) :
-	                  store_unlink(s, d->number, names[name], lengths[name], &number);
+	int err = rmdir ? store_rmdir(s, d->number, names[name], lengths[name], &number)
+			: store_unlink(s, d->number, names[name], lengths[name], &number);
 	CHECK(err == expected);
 	if (err)
 		return;
@@ -181,8 +181,8 @@ static inline bool within(const struct model *below, const struct model *o)
 }
 
 /* Both directories are good; from is there; to may be NULL. 1: nothing to do. */
-static inline int rename_error(const struct model *fd, const struct model *from, const struct model *td,
-                        const struct model *to, unsigned flags)
+static inline int rename_error(const struct model *fd, const struct model *from,
+			       const struct model *td, const struct model *to, unsigned flags)
 {
 	if (!from || (!to && (flags & STORE_EXCHANGE)))
 		return -ENOENT;
@@ -201,8 +201,8 @@ static inline int rename_error(const struct model *fd, const struct model *from,
 	return is_dir(to) && to->count ? -ENOTEMPTY : 0;
 }
 
-static inline void rename_apply(struct model *fd, unsigned f, struct model *td, int t, unsigned name,
-                         unsigned flags)
+static inline void rename_apply(struct model *fd, unsigned f, struct model *td, int t,
+				unsigned name, unsigned flags)
 {
 	struct model *from = &objects[fd->entry[f].object];
 	struct model *to = t < 0 ? NULL : &objects[td->entry[t].object];
@@ -244,11 +244,11 @@ static inline void op_rename(void)
 		expected = dir_error(td);
 	if (!expected)
 		expected = rename_error(fd, f < 0 ? NULL : &objects[fd->entry[f].object], td,
-		                        t < 0 ? NULL : &objects[td->entry[t].object], flags);
+					t < 0 ? NULL : &objects[td->entry[t].object], flags);
 	if (!expected && t < 0 && dir_full(td))
 		return;
 	int err = store_rename(s, fd->number, names[a], lengths[a], td->number, names[b],
-	                       lengths[b], flags);
+			       lengths[b], flags);
 	CHECK(err == (expected > 0 ? 0 : expected));
 	if (!expected && !err)
 		rename_apply(fd, (unsigned)f, td, t, b, flags);
@@ -256,7 +256,7 @@ static inline void op_rename(void)
 
 struct listing {
 	const struct model *dir;
-	unsigned at;            /* 0 and 1 are the dots */
+	unsigned at; /* 0 and 1 are the dots */
 	unsigned stop;
 	unsigned flags;
 	uint64_t cookie;
@@ -271,9 +271,8 @@ static inline bool on_entry(void *context, const struct store_dirent *e)
 	l->cookie = e->cookie;
 	if (l->at < 2) {
 		CHECK(e->length == l->at + 1 && !memcmp(e->name, "..", e->length));
-		CHECK(e->attr.number == (l->at && l->dir != objects ?
-		                                 objects[l->dir->parent].number :
-		                                 l->dir->number));
+		CHECK(e->attr.number == (l->at && l->dir != objects ? objects[l->dir->parent].number
+								    : l->dir->number));
 	} else {
 		CHECK(l->at - 2 < l->dir->count);
 		const struct entry *m = &l->dir->entry[(l->at - 2) % ENTRIES];
@@ -316,10 +315,11 @@ static inline void on_name(void *context, uint64_t directory, const char *text, 
 	bool found = false;
 	for (unsigned i = 0; i < OBJECTS; i++) {
 		const struct model *d = &objects[i];
-		for (unsigned e = 0; d->state == LIVE && d->number == directory && e < d->count; e++)
+		for (unsigned e = 0; d->state == LIVE && d->number == directory && e < d->count;
+		     e++)
 			found = found || (d->entry[e].object == index_of(l->o) &&
-			                  lengths[d->entry[e].name] == length &&
-			                  !memcmp(names[d->entry[e].name], text, length));
+					  lengths[d->entry[e].name] == length &&
+					  !memcmp(names[d->entry[e].name], text, length));
 	}
 	CHECK(found);
 	l->count++;

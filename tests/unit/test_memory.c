@@ -41,8 +41,8 @@ static unsigned keys_max = SANITIZED ? 20000 : 240000;
 /* ---- allocations that fail ---- */
 
 static _Thread_local bool armed;
-static _Thread_local bool once;         /* only one fails, not all from there on */
-static _Thread_local long fail_after;   /* allocations that still succeed */
+static _Thread_local bool once;       /* only one fails, not all from there on */
+static _Thread_local long fail_after; /* allocations that still succeed */
 
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -173,7 +173,7 @@ static void churn_once(unsigned keys)
 		break;
 	case 2:
 		(void)store_rename(s, STORE_ROOT, path, strlen(path), STORE_ROOT, other,
-		                   strlen(other), 0);
+				   strlen(other), 0);
 		break;
 	default:
 		CHECK(store_set(s, path, bytes, churn_size(), STORE_TTL_DEFAULT) == 0);
@@ -224,9 +224,16 @@ static uint64_t mix_object(uint64_t hash, const struct store_attr *a)
 	struct store_view view;
 	struct store_ttl ttl = { 0 };
 	char list[256];
-	const uint64_t words[] = { a->number, a->size, a->mode, a->uid, a->gid, a->nlink,
-		                   (uint64_t)a->mtime.tv_sec, (uint64_t)a->mtime.tv_nsec,
-		                   (uint64_t)a->ctime.tv_sec, (uint64_t)a->ctime.tv_nsec };
+	const uint64_t words[] = { a->number,
+				   a->size,
+				   a->mode,
+				   a->uid,
+				   a->gid,
+				   a->nlink,
+				   (uint64_t)a->mtime.tv_sec,
+				   (uint64_t)a->mtime.tv_nsec,
+				   (uint64_t)a->ctime.tv_sec,
+				   (uint64_t)a->ctime.tv_nsec };
 	hash = mix(hash, words, sizeof(words));
 	ssize_t n = store_read(s, a->number, 0, sizeof(more), &view);
 	if (n >= 0) {
@@ -254,7 +261,7 @@ static bool mix_entry(void *context, const struct store_dirent *e)
 	return true;
 }
 
-static uint64_t held;   /* a file without a name */
+static uint64_t held; /* a file without a name */
 
 /* Everything that anybody can see. */
 static uint64_t fingerprint(void)
@@ -464,7 +471,7 @@ static const struct trial {
 	const char *name;
 	int (*call)(void);
 	unsigned times;
-	bool never_fails;       /* what removes must not need memory */
+	bool never_fails; /* what removes must not need memory */
 } trials[] = {
 	{ "create", try_create, 1, false },
 	{ "mkdir", try_mkdir, 1, false },

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define HOUR INT64_C(3600000000000)
+#define HOUR   INT64_C(3600000000000)
 #define SECOND INT64_C(1000000000)
 
 static struct store *s;
@@ -141,8 +141,8 @@ static void opening(void)
 	const struct store_options negative = { .ttl_ns_default = -1 };
 	CHECK(store_open(&out, &negative) == -EINVAL && !out);
 	for (unsigned shards = 0; shards <= 1024; shards = shards ? shards * 2 : 1) {
-		begin_with((struct store_options){ .shards = shards, .root_mode = 01777,
-		                                   .root_uid = 7, .root_gid = 8 });
+		begin_with((struct store_options){
+			.shards = shards, .root_mode = 01777, .root_uid = 7, .root_gid = 8 });
 		struct store_attr a = get(STORE_ROOT);
 		CHECK(a.mode == (S_IFDIR | 01777) && a.uid == 7 && a.gid == 8 && a.nlink == 2);
 		CHECK(a.ttl_ns_left == INT64_MAX && !a.expired);
@@ -187,8 +187,9 @@ static void creating(void)
 	CHECK(store_create(s, STORE_ROOT, "a\0b", 3, &birth, 0, &attr) == -EINVAL);
 	CHECK(create(STORE_ROOT, "x", 0) == -EINVAL && create(STORE_ROOT, "x", 0644) == -EINVAL);
 	CHECK(create(STORE_ROOT, "x", S_IFLNK | 0777) == -EINVAL);
-	birth = (struct store_birth){ .mode = S_IFLNK, .target = (char *)bytes,
-		                      .target_length = STORE_SYMLINK_MAX + 1 };
+	birth = (struct store_birth){ .mode = S_IFLNK,
+				      .target = (char *)bytes,
+				      .target_length = STORE_SYMLINK_MAX + 1 };
 	CHECK(store_create(s, STORE_ROOT, "l", 1, &birth, 0, &attr) == -ENAMETOOLONG);
 	birth.target_length = STORE_SYMLINK_MAX;
 	CHECK(store_create(s, STORE_ROOT, "l", 1, &birth, 0, &attr) == 0);
@@ -234,8 +235,10 @@ static void longest_names(void)
 		const struct store_birth birth = { .mode = S_IFREG };
 		CHECK(store_create(s, STORE_ROOT, name[0], STORE_NAME_MAX, &birth, 0, &attr) == 0);
 		uint64_t number = attr.number;
-		CHECK(store_rename(s, STORE_ROOT, name[0], STORE_NAME_MAX, STORE_ROOT, "s", 1, 0) == 0);
-		CHECK(store_rename(s, STORE_ROOT, "s", 1, STORE_ROOT, name[1], STORE_NAME_MAX, 0) == 0);
+		CHECK(store_rename(s, STORE_ROOT, name[0], STORE_NAME_MAX, STORE_ROOT, "s", 1, 0) ==
+		      0);
+		CHECK(store_rename(s, STORE_ROOT, "s", 1, STORE_ROOT, name[1], STORE_NAME_MAX, 0) ==
+		      0);
 		CHECK(store_lookup(s, STORE_ROOT, name[1], STORE_NAME_MAX, 0, &attr) == 0);
 		CHECK(attr.number == number && attr.nlink == 1);
 	}
@@ -266,7 +269,8 @@ static void links(void)
 		snprintf(name, sizeof(name), "l%u", i);
 		CHECK(link_to(f, STORE_ROOT, name) == 0);
 		if (i < 300)
-			CHECK(store_names(s, f, count_name, &count) == (int)i + 1 && count == i + 1);
+			CHECK(store_names(s, f, count_name, &count) == (int)i + 1 &&
+			      count == i + 1);
 	}
 	CHECK(attr.nlink == MANY_LINKS && stats().keys == 1);
 	CHECK(MANY_LINKS < STORE_LINKS_MAX || link_to(f, STORE_ROOT, "x") == -EMLINK);
@@ -304,7 +308,8 @@ static void renaming(void)
 	uint64_t b = directory(STORE_ROOT, "b");
 	uint64_t c = directory(a, "c");
 	uint64_t f = file("f");
-	CHECK(move(STORE_ROOT, "a", c, "x", 0) == -EINVAL && move(STORE_ROOT, "a", a, "x", 0) == -EINVAL);
+	CHECK(move(STORE_ROOT, "a", c, "x", 0) == -EINVAL &&
+	      move(STORE_ROOT, "a", a, "x", 0) == -EINVAL);
 	CHECK(move(a, "c", STORE_ROOT, "a", STORE_EXCHANGE) == -EINVAL);
 	CHECK(move(a, "c", STORE_ROOT, "a", 0) == -ENOTEMPTY);
 	CHECK(move(STORE_ROOT, "f", STORE_ROOT, "a", 0) == -EISDIR);
@@ -337,7 +342,7 @@ static unsigned removed_names;
 static bool removed_known;
 
 static void on_removed(void *context, uint64_t parent, const char *name, size_t length,
-                       uint64_t number, bool known)
+		       uint64_t number, bool known)
 {
 	CHECK(context == bytes && parent && length && name && number);
 	removed_known = known;
@@ -566,11 +571,14 @@ static void paths(void)
 {
 	begin();
 	uint64_t d = directory(STORE_ROOT, "d");
-	CHECK(store_set(s, "d/k", NULL, 0, STORE_TTL_DEFAULT) == 0 && store_get(s, "d/k", NULL, 0) == 0);
+	CHECK(store_set(s, "d/k", NULL, 0, STORE_TTL_DEFAULT) == 0 &&
+	      store_get(s, "d/k", NULL, 0) == 0);
 	CHECK(store_get(s, "d/x", actual, 9) == -ENOENT && store_get(s, "d", actual, 9) == -EISDIR);
 	CHECK(store_set(s, "d", "", 0, 0) == -EISDIR && store_set(s, "d/", "", 0, 0) == -EINVAL);
-	CHECK(store_set(s, "x/k", "", 0, 0) == -ENOENT && store_set(s, "d/k/l", "", 0, 0) == -ENOTDIR);
-	CHECK(store_set(s, "k", "", 0, -2) == -EINVAL && store_set(s, "k", "", 0, INT64_MAX) == -EINVAL);
+	CHECK(store_set(s, "x/k", "", 0, 0) == -ENOENT &&
+	      store_set(s, "d/k/l", "", 0, 0) == -ENOTDIR);
+	CHECK(store_set(s, "k", "", 0, -2) == -EINVAL &&
+	      store_set(s, "k", "", 0, INT64_MAX) == -EINVAL);
 	CHECK(store_set(s, "k", bytes, sizeof(bytes), 0) == 0);
 	CHECK(store_get(s, "k", actual, sizeof(actual)) == (ssize_t)sizeof(bytes));
 	CHECK(!memcmp(bytes, actual, sizeof(bytes)));
@@ -585,7 +593,8 @@ static void paths(void)
 	CHECK(store_get(s, "o", actual, 5) == 90000 && get(o).nlink == 2);
 	CHECK(get(o).ttl_ns_left < INT64_MAX && store_set(s, "o", "", 0, 0) == 0);
 	CHECK(get(o).ttl_ns_left == INT64_MAX);
-	CHECK(store_del(s, "d") == -EISDIR && store_del(s, "d/l") == 0 && store_del(s, "d/l") == -ENOENT);
+	CHECK(store_del(s, "d") == -EISDIR && store_del(s, "d/l") == 0 &&
+	      store_del(s, "d/l") == -ENOENT);
 	end();
 }
 

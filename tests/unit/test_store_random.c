@@ -59,10 +59,10 @@ static void resize(struct model *o, size_t size)
 /* A size or an offset: mostly small, and often near something. */
 static size_t random_size(size_t max)
 {
-	size_t size = tap_below(4) == 0 ? tap_below(max + 1) :
-	              tap_below(3) == 0 ? tap_below(70000) :
-	              tap_below(2)      ? tap_below(300) :
-	                                  tap_below(9000);
+	size_t size = tap_below(4) == 0   ? tap_below(max + 1)
+		      : tap_below(3) == 0 ? tap_below(70000)
+		      : tap_below(2)      ? tap_below(300)
+					  : tap_below(9000);
 	return size > max ? max : size;
 }
 
@@ -80,7 +80,8 @@ static void op_setattr(void)
 	if (tap_below(2))
 		set.mask &= STORE_SET_SIZE;
 	set.mask |= tap_below(4) ? 0 : STORE_SET_MTIME;
-	unsigned flags = (tap_below(3) ? 0 : STORE_KILL_SETID) | (tap_below(3) ? 0 : STORE_BY_HANDLE);
+	unsigned flags =
+		(tap_below(3) ? 0 : STORE_KILL_SETID) | (tap_below(3) ? 0 : STORE_BY_HANDLE);
 	bool resized = set.mask & STORE_SET_SIZE;
 	int expected = stale(o);
 	if (!expected && resized)
@@ -156,12 +157,13 @@ static void op_range(void)
 {
 	struct model *o = pick_file();
 	bool punch = tap_below(2);
-	unsigned flags = (tap_below(2) ? 0 : STORE_KEEP_SIZE) | (tap_below(5) ? 0 : STORE_KILL_SETID);
+	unsigned flags =
+		(tap_below(2) ? 0 : STORE_KEEP_SIZE) | (tap_below(5) ? 0 : STORE_KILL_SETID);
 	size_t offset = random_size(BYTES - 1);
 	size_t length = random_size(BYTES - offset);
 	int expected = length ? writable(o, -ENODEV) : -EINVAL;
-	int err = punch ? store_punch(s, o->number, offset, length, flags) :
-	                  store_fallocate(s, o->number, offset, length, flags);
+	int err = punch ? store_punch(s, o->number, offset, length, flags)
+			: store_fallocate(s, o->number, offset, length, flags);
 	CHECK(err == expected);
 	if (err)
 		return;
@@ -193,7 +195,7 @@ static void op_seek(void)
 }
 
 static ssize_t copy_expected(const struct model *from, size_t from_offset, const struct model *to,
-                             size_t to_offset, size_t length)
+			     size_t to_offset, size_t length)
 {
 	int err = file_error(from, -EINVAL);
 	if (!err)
@@ -254,8 +256,8 @@ static void op_setxattr(void)
 		expected = flags & STORE_CREATE ? -EEXIST : 0;
 	unsigned char fill = (unsigned char)tap_below(256);
 	memset(actual, fill, size);
-	int err = remove ? store_removexattr(s, o->number, xattr_names[x]) :
-	                   store_setxattr(s, o->number, xattr_names[x], actual, size, flags);
+	int err = remove ? store_removexattr(s, o->number, xattr_names[x])
+			 : store_setxattr(s, o->number, xattr_names[x], actual, size, flags);
 	CHECK(err == expected);
 	if (err)
 		return;
@@ -288,7 +290,8 @@ static void op_listxattr(void)
 	if (expected <= 0)
 		return;
 	char *list = (char *)actual;
-	CHECK(store_listxattr(s, o->number, list, (size_t)expected - 1) == -ERANGE || expected == 1);
+	CHECK(store_listxattr(s, o->number, list, (size_t)expected - 1) == -ERANGE ||
+	      expected == 1);
 	CHECK(store_listxattr(s, o->number, list, (size_t)expected) == expected);
 	for (const char *at = list; at < list + expected; at += strlen(at) + 1) {
 		bool found = false;
@@ -447,9 +450,9 @@ static void op_mget(void)
 	for (size_t i = 0; i < count; i++) {
 		asked[i] = pick_name(d);
 		items[i] = (struct store_item){ .name = names[asked[i]],
-			                        .length = lengths[asked[i]],
-			                        .buffer = buffers[i],
-			                        .capacity = ROOM };
+						.length = lengths[asked[i]],
+						.buffer = buffers[i],
+						.capacity = ROOM };
 		int at = find(d, asked[i]);
 		expected += !dir_error(d) && at >= 0 && is_reg(&objects[d->entry[at].object]);
 	}
@@ -471,13 +474,13 @@ static const struct {
 	void (*run)(void);
 	unsigned weight;
 } ops[] = {
-	{ op_create, 30 },    { op_tmpfile, 3 },   { op_lookup, 15 },   { op_link, 10 },
-	{ op_remove, 14 },    { op_rename, 20 },   { op_readdir, 6 },   { op_names, 3 },
-	{ op_forget, 12 },    { op_getattr, 8 },   { op_setattr, 12 },  { op_read, 15 },
-	{ op_write, 30 },     { op_range, 10 },    { op_seek, 5 },      { op_copy, 10 },
-	{ op_readlink, 3 },   { op_setxattr, 8 },  { op_getxattr, 5 },  { op_listxattr, 3 },
-	{ op_set_ttl, 7 },    { op_get_ttl, 5 },   { op_set, 15 },      { op_get, 8 },
-	{ op_del, 4 },        { op_mget, 5 },
+	{ op_create, 30 },  { op_tmpfile, 3 },  { op_lookup, 15 },  { op_link, 10 },
+	{ op_remove, 14 },  { op_rename, 20 },  { op_readdir, 6 },  { op_names, 3 },
+	{ op_forget, 12 },  { op_getattr, 8 },  { op_setattr, 12 }, { op_read, 15 },
+	{ op_write, 30 },   { op_range, 10 },   { op_seek, 5 },     { op_copy, 10 },
+	{ op_readlink, 3 }, { op_setxattr, 8 }, { op_getxattr, 5 }, { op_listxattr, 3 },
+	{ op_set_ttl, 7 },  { op_get_ttl, 5 },  { op_set, 15 },     { op_get, 8 },
+	{ op_del, 4 },      { op_mget, 5 },
 };
 
 static void random_op(void)
@@ -562,8 +565,10 @@ static void remove_below(struct model *d)
 		struct model *o = &objects[e.object];
 		if (is_dir(o))
 			remove_below(o);
-		int err = is_dir(o) ? store_rmdir(s, d->number, names[e.name], lengths[e.name], NULL) :
-		                      store_unlink(s, d->number, names[e.name], lengths[e.name], NULL);
+		int err =
+			is_dir(o)
+				? store_rmdir(s, d->number, names[e.name], lengths[e.name], NULL)
+				: store_unlink(s, d->number, names[e.name], lengths[e.name], NULL);
 		CHECK(err == 0);
 		d->count--;
 		d->nlink -= is_dir(o);

@@ -36,7 +36,7 @@ enum { THREADS = 4, VALUE_MAX = 70000 };
 struct worker {
 	pthread_t thread;
 	unsigned id;
-	uint64_t state;         /* of its own random numbers */
+	uint64_t state; /* of its own random numbers */
 	unsigned char buffer[VALUE_MAX];
 	unsigned char other[VALUE_MAX];
 };
@@ -85,7 +85,9 @@ static void join_threads(unsigned count)
 
 static size_t size_of(unsigned char c)
 {
-	return c < 120 ? 1 + (size_t)c * 3 : c < 245 ? 400 + (size_t)(c - 120) * 20 : (size_t)c * 270;
+	return c < 120   ? 1 + (size_t)c * 3
+	       : c < 245 ? 400 + (size_t)(c - 120) * 20
+			 : (size_t)c * 270;
 }
 
 static size_t make_value(struct worker *w)
@@ -159,9 +161,9 @@ static void do_mget(struct worker *w)
 	for (unsigned i = 0; i < KEYS; i++) {
 		int length = snprintf(text[i], 16, "k%u", i);
 		items[i] = (struct store_item){ .name = text[i],
-			                        .length = (size_t)length,
-			                        .buffer = buffers[i],
-			                        .capacity = 600 };
+						.length = (size_t)length,
+						.buffer = buffers[i],
+						.capacity = 600 };
 	}
 	ssize_t found = store_mget(s, directory, items, KEYS);
 	CHECK(found >= 0);
@@ -243,7 +245,8 @@ static void do_directory(struct worker *w)
 		err = store_create(s, a, from, 2, &birth, STORE_HOLD, &attr);
 		if (!err && below(w, 2)) {
 			struct store_birth file = { .mode = S_IFREG | 0600 };
-			(void)store_create(s, attr.number, "f", 1, &file, 0, &attr); /* may be gone */
+			(void)store_create(s, attr.number, "f", 1, &file, 0,
+					   &attr); /* may be gone */
 		}
 		if (!err)
 			store_forget(s, attr.number, 1);
@@ -279,8 +282,9 @@ static void do_write(struct worker *w)
 		CHECK(store_punch(s, number, offset, length + 1, 0) == 0);
 		break;
 	case 2:
-		CHECK(expected_error(store_copy(s, number, offset, number, offset + length, length, 0),
-		                     -EINVAL, -EINVAL, -EINVAL));
+		CHECK(expected_error(store_copy(s, number, offset, number, offset + length, length,
+						0),
+				     -EINVAL, -EINVAL, -EINVAL));
 		break;
 	case 3:
 		CHECK(store_read(s, number, offset, VALUE_MAX, &view) >= 0);
@@ -290,8 +294,8 @@ static void do_write(struct worker *w)
 		store_view_put(&view);
 		break;
 	case 4:
-		CHECK(expected_error(store_setxattr(s, number, "user.x", w->buffer, length % 300, 0), 0,
-		                     0, 0));
+		CHECK(expected_error(
+			store_setxattr(s, number, "user.x", w->buffer, length % 300, 0), 0, 0, 0));
 		(void)store_removexattr(s, number, "user.x"); /* another thread may be faster */
 		break;
 	default:
@@ -302,10 +306,10 @@ static void do_write(struct worker *w)
 
 static void *mixed_body(void *context)
 {
-	static void (*const ops[])(struct worker *) = { do_set, do_set, do_set,  do_get,  do_get,
-		                                        do_del, do_mget, do_rename, do_rename,
-		                                        do_hold, do_hold, do_list, do_directory,
-		                                        do_write, do_write };
+	static void (*const ops[])(struct worker *) = { do_set,       do_set,   do_set,  do_get,
+							do_get,       do_del,   do_mget, do_rename,
+							do_rename,    do_hold,  do_hold, do_list,
+							do_directory, do_write, do_write };
 	struct worker *w = context;
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		for (unsigned i = 0; i < scaled(3000); i++)
@@ -361,7 +365,8 @@ static void *churn_body(void *context)
 		char temporary[16];
 		char a[16];
 		char b[16];
-		snprintf(temporary, sizeof(temporary), "t%u.%u", w->id, (unsigned)below(w, PASSING));
+		snprintf(temporary, sizeof(temporary), "t%u.%u", w->id,
+			 (unsigned)below(w, PASSING));
 		snprintf(a, sizeof(a), "s%u", (unsigned)below(w, STABLE));
 		snprintf(b, sizeof(b), "s%u", (unsigned)below(w, STABLE));
 		switch (below(w, 4)) {
@@ -373,12 +378,12 @@ static void *churn_body(void *context)
 			break;
 		case 2:
 			CHECK(store_set(s, temporary, "y", 1, 0) == 0);
-			CHECK(store_rename(s, STORE_ROOT, temporary, strlen(temporary), STORE_ROOT, a,
-			                   strlen(a), 0) == 0);
+			CHECK(store_rename(s, STORE_ROOT, temporary, strlen(temporary), STORE_ROOT,
+					   a, strlen(a), 0) == 0);
 			break;
 		default:
 			CHECK(store_rename(s, STORE_ROOT, a, strlen(a), STORE_ROOT, b, strlen(b),
-			                   STORE_EXCHANGE) == 0);
+					   STORE_EXCHANGE) == 0);
 			break;
 		}
 	}
@@ -515,7 +520,8 @@ static void *free_body(void *context)
 		char to[32];
 		snprintf(from, sizeof(from), "f%u.%u", w->id, i);
 		snprintf(to, sizeof(to), "a-name-that-needs-more-room-%u.%u", w->id, i);
-		int err = store_rename(s, STORE_ROOT, from, strlen(from), STORE_ROOT, to, strlen(to), 0);
+		int err = store_rename(s, STORE_ROOT, from, strlen(from), STORE_ROOT, to,
+				       strlen(to), 0);
 		CHECK(err == 0 || err == -ENOENT);
 		missed += err != 0;
 		if (err)
@@ -559,7 +565,7 @@ static atomic_uint removed;
 
 /* Called by the reaper: it may call the store. */
 static void on_removed(void *context, uint64_t directory, const char *name, size_t length,
-                       uint64_t number, bool known)
+		       uint64_t number, bool known)
 {
 	struct store_attr attr;
 	(void)context;
