@@ -9,16 +9,16 @@
  *	delete          every key once, in another order than they came
  *
  * Rounds alternate: each goes through all operations, and a row shows the median of its rounds, so
- * that a moment in which the machine was busy elsewhere spoils one round of each row and not one row
- * whole. Where every key is touched once, a round is a part of the keys.
+ * that a moment in which the machine was busy elsewhere spoils one round of each row and not one
+ * row whole. Where every key is touched once, a round is a part of the keys.
  *
  * What is timed is the store: keys are drawn beforehand and copied in the order of their use, so
- * that fetching them costs no cache miss, and a thread keeps one buffer. Latency is sampled: one call
- * in many stands between two readings of the clock, which are also what ends the round; what a
+ * that fetching them costs no cache miss, and a thread keeps one buffer. Latency is sampled: one
+ * call in many stands between two readings of the clock, which are also what ends the round; what a
  * reading costs is measured and subtracted.
  *
- * Every answer is checked: a result other than the expected one, or a value that does not begin with
- * its key, ends the program with status 1. No time does.
+ * Every answer is checked: a result other than the expected one, or a value that does not begin
+ * with its key, ends the program with status 1. No time does.
  *
  * Threads: workers are started for each round and share nothing but the store and the drawn keys.
  */

@@ -222,7 +222,8 @@ static void text_table(const struct figures *f, FILE *out)
 {
 	fprintf(out,
 		"Messages from the kernel by kind, and the daemon's own handling time of each.\n"
-		"An answer with an errno is an error, also where it only says that nothing is there.\n"
+		"An answer with an errno is an error, also where it only says that nothing is "
+		"there.\n"
 		"%-15s %12s %10s   %7s   %7s   %7s   %7s   %7s   %7s\n",
 		"kind", "count", "errors", "p50  ", "p90  ", "p95  ", "p99  ", "p99.9  ", "max  ");
 	for (unsigned op = 0; op < REPORT_OP_COUNT; op++)

@@ -14,8 +14,8 @@
  *	err = batch_commit(&b);                 prepare, apply, sequence: all or nothing
  *	batch_unlock(&b);                       frees what died, outside the locks
  *
- * Ownership: a batch borrows the bytes and names that it refers to until batch_unlock(); it owns what
- *            it prepared, and gives it to the store in batch_commit().
+ * Ownership: a batch borrows the bytes and names that it refers to until batch_unlock(); it owns
+ *            what it prepared, and gives it to the store in batch_commit().
  * Threads:   one thread at a time. Names change only while their directory is held (directory.h).
  * Errors:    batch_commit: -ENOMEM, -ENOSPC; then nothing has changed.
  * Units:     bytes, nanoseconds.
@@ -36,7 +36,8 @@ enum batch_kind {
 	BATCH_TTL,        /* period and deadline */
 	BATCH_XATTR_PUT,
 	BATCH_XATTR_DEL,
-	/* Changes of a value. One a batch, and last: part of it takes effect while it is prepared. */
+	/* Changes of a value. One a batch, and last: part of it takes effect while it is
+	 * prepared. */
 	BATCH_SIZE,    /* cut, or grown with zeros */
 	BATCH_DATA,    /* bytes at an offset */
 	BATCH_PUNCH,   /* a hole */
@@ -91,7 +92,8 @@ struct batch_op {
 	};
 };
 
-/* The largest batch is a rename over a key: two names gone, one put, two objects, two directories. */
+/* The largest batch is a rename over a key: two names gone, one put, two objects, two
+ * directories. */
 enum { BATCH_OPS_MAX = 10, BATCH_DEAD_MAX = 2 };
 
 struct batch {

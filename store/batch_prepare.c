@@ -139,8 +139,8 @@ static int prepare_data(struct batch *b, struct batch_op *op)
 	int err = covered ? 0 : spill(object, account);
 	if (err)
 		return err;
-	/* At the bound, what is only overwritten must not fail: the old bytes make room for the new, at
-	 * once or, if they are part of larger extents, by compacting those first. */
+	/* At the bound, what is only overwritten must not fail: the old bytes make room for the
+	 * new, at once or, if they are part of larger extents, by compacting those first. */
 	bool promised = account_free(account->total) < data->length + EXTENT_MAX &&
 			value_owned(&object->value, data->offset, data->length) == data->length;
 	if (promised)

@@ -1,14 +1,14 @@
 /*
  * block.c: 64 KiB of one file: which extents its bytes are in.
  *
- * Most blocks are one extent from the start of the block on, so a slot may be that extent alone: its
- * header has room to say how many bytes show (`live`), which lets truncate cut it without allocating.
- * Two owners would need two such lengths, so an extent that a clone shared never stands alone: it is
- * a piece of a struct block. That is a small sorted array, copied to one of twice the capacity when
- * it is full. It is searched linearly: 16 pieces are four cache lines.
+ * Most blocks are one extent from the start of the block on, so a slot may be that extent alone:
+ * its header has room to say how many bytes show (`live`), which lets truncate cut it without
+ * allocating. Two owners would need two such lengths, so an extent that a clone shared never stands
+ * alone: it is a piece of a struct block. That is a small sorted array, copied to one of twice the
+ * capacity when it is full. It is searched linearly: 16 pieces are four cache lines.
  *
- * A small piece can pin a large extent. Two bounds keep that in check, if memory allows: less than a
- * quarter of an extent in use is copied out, and a block never pins more than BLOCK_PINNED_MAX.
+ * A small piece can pin a large extent. Two bounds keep that in check, if memory allows: less than
+ * a quarter of an extent in use is copied out, and a block never pins more than BLOCK_PINNED_MAX.
  * BLOCK_PIECES_MAX, in contrast, always holds: it bounds the length of a read's answer.
  *
  * Invariants:
@@ -385,7 +385,8 @@ int block_prepare_write(uintptr_t *slot, struct account *a, uint32_t start, uint
 
 int block_prepare_cut(uintptr_t *slot, struct account *a, uint32_t start, uint32_t end)
 {
-	/* A lone extent shows a prefix of itself, so losing its head alone makes it a block, too. */
+	/* A lone extent shows a prefix of itself, so losing its head alone makes it a block,
+	 * too. */
 	bool headless = *slot && slot_is_extent(*slot) && start == 0 && end > 0 &&
 			end < slot_extent(*slot)->live;
 	if (headless || cut_splits(*slot, start, end))

@@ -13,7 +13,8 @@
  *        └─ reaper: one thread
  *
  * Ownership: a shard owns its objects and links; store.c owns the shards.
- * Threads:   lock.h states the order of locks. What a shard owns is read and written under its lock.
+ * Threads:   lock.h states the order of locks. What a shard owns is read and written under its
+ *            lock.
  * Errors:    as store.h.
  * Units:     clocks in nanoseconds.
  */
@@ -31,8 +32,8 @@ struct reaper {
 	struct lock lock;
 	struct lock_cond wake;
 	bool stop; /* under lock */
-	/* atomic: the reaper sets idle and then reads armed before it sleeps without a limit, who arms
-	 * adds to armed and then reads idle: one of the two sees the other (both seq_cst). */
+	/* atomic: the reaper sets idle and then reads armed before it sleeps without a limit, who
+	 * arms adds to armed and then reads idle: one of the two sees the other (both seq_cst). */
 	atomic_bool idle;
 	_Atomic uint64_t armed; /* objects in wheels */
 };

@@ -3,8 +3,8 @@
  *
  * A read takes references to extents under the shard's lock and hands them out without a copy; only
  * values that stand inside their object are copied. A long write copies its bytes into new extents
- * before it takes the lock, so that the lock is held for pointers, not for bytes; a short one decides
- * under the lock whether it can be inline, or appended in place.
+ * before it takes the lock, so that the lock is held for pointers, not for bytes; a short one
+ * decides under the lock whether it can be inline, or appended in place.
  */
 #include "store/batch.h"
 

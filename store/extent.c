@@ -1,8 +1,8 @@
 /*
  * extent.c: reference-counted buffers that hold the bytes of values.
  *
- * One allocation: a header of 24 bytes, then the bytes. The size is fixed at birth: an extent that is
- * too small is replaced, never moved, because others may be reading it.
+ * One allocation: a header of 24 bytes, then the bytes. The size is fixed at birth: an extent that
+ * is too small is replaced, never moved, because others may be reading it.
  *
  * Invariants:
  *  1. live <= used <= capacity, 1 <= capacity <= EXTENT_MAX.
@@ -69,7 +69,8 @@ struct extent *extent_get(struct extent *e)
 void extent_put(struct extent *e)
 {
 	/*
-	 * Release: what this holder read or wrote comes before the free. Acquire: the holder who frees
+	 * Release: what this holder read or wrote comes before the free. Acquire: the holder who
+	 *          frees
 	 * sees that all others are done. Both pair with each other, here. The plain load spares
 	 * the only holder the locked instruction: nobody else can get a reference from nowhere.
 	 */

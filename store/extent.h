@@ -3,14 +3,14 @@
  *
  * The one rule: bytes below `used` never change. Appending in place is allowed only when the write
  * begins exactly at `used`, no clone ever shared the extent, and the owner's shard lock is held.
- * Everything else replaces the extent. So a reference held by a reader, a batch file or the queue of
- * the log stays valid, without a lock and without a copy.
+ * Everything else replaces the extent. So a reference held by a reader, a batch file or the queue
+ * of the log stays valid, without a lock and without a copy.
  *
- * Ownership: extent_new() gives its caller one reference; the last extent_put() frees the buffer and
- *            gives its charge back to the account that paid. That account outlives the extent.
- * Threads:   extent_get() and extent_put() from any thread, by whoever holds a reference. used, live
- *            and shared belong to the owner's shard lock: a reader never looks at them, it captured
- *            (offset, length) under that lock.
+ * Ownership: extent_new() gives its caller one reference; the last extent_put() frees the buffer
+ *            and gives its charge back to the account that paid. That account outlives the extent.
+ * Threads:   extent_get() and extent_put() from any thread, by whoever holds a reference. used,
+ *            live and shared belong to the owner's shard lock: a reader never looks at them, it
+ *            captured (offset, length) under that lock.
  * Errors:    extent_new() sets -ENOSPC at the bound of the store, -ENOMEM when malloc fails.
  * Units:     bytes.
  */

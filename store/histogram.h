@@ -19,8 +19,8 @@
  * Errors:    only histogram_set_new() can fail. Without memory for a new thread's histograms a
  *            record is dropped, and counted by histogram_set_dropped().
  * Units:     nanoseconds. Percentiles are given in permille: 999 is the 99.9th.
- * Bounds:    a set takes 18 KiB for each operation that each thread uses, for the most threads there
- *            were at once.
+ * Bounds:    a set takes 18 KiB for each operation that each thread uses, for the most threads
+ *            there were at once.
  */
 #ifndef STORE_HISTOGRAM_H
 #define STORE_HISTOGRAM_H

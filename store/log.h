@@ -38,7 +38,8 @@ static inline int log_reserve(struct log *log, uint64_t bytes)
 static inline uint64_t log_append(struct log *log, const struct batch *batch)
 {
 	(void)batch;
-	/* Relaxed: the shards' locks order the changes; the number only has to be unique and rising. */
+	/* Relaxed: the shards' locks order the changes; the number only has to be unique and
+	 * rising. */
 	return atomic_fetch_add_explicit(&log->sequence, 1, memory_order_relaxed) + 1;
 }
 

@@ -5,8 +5,9 @@
  * object may have lost that name, and if it is gone altogether the lookup starts again.
  *
  * A change first holds the directory (directory.h), which makes its bindings stable, then looks up,
- * then locks the shards concerned together, builds one batch and commits it. Expiry is the one thing
- * that time alone changes: an expired name that is in the way is reaped first, as a batch of its own.
+ * then locks the shards concerned together, builds one batch and commits it. Expiry is the one
+ * thing that time alone changes: an expired name that is in the way is reaped first, as a batch of
+ * its own.
  */
 #include "store/names.h"
 
@@ -138,24 +139,31 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
 	return err;
 }
 
-void names_find(struct store *s, const struct shard_key *key, struct names_found *found)
+/* Fills what only the object knows. */
+static void find_object(const struct object *object, struct names_found *found)
 {
-	struct shard *shard = core_shard_of_hash(s, key->hash);
-	struct shard_name name;
-	*found = (struct names_found){ .state = NAMES_ABSENT };
-	lock_acquire(&shard->lock);
-	bool there = shard_name(shard, key, &name);
-	lock_release(&shard->lock);
-	if (!there)
-		return;
-	found->number = name.number;
-	found->cookie = name.cookie;
-	shard = core_shard_of_number(s, name.number);
-	lock_acquire(&shard->lock);
-	struct object *object = shard_object(shard, name.number);
 	assert(object); /* the directory is held, so the name still names it */
 	found->mode = object->mode;
 	found->state = core_expired(object) ? NAMES_EXPIRED : NAMES_LIVE;
+}
+
+void names_find(struct store *s, const struct shard_key *key, struct names_found *found)
+{
+	struct shard *shard = core_shard_of_hash(s, key->hash);
+	struct shard_name name = { 0 };
+	*found = (struct names_found){ .state = NAMES_ABSENT };
+	lock_acquire(&shard->lock);
+	(void)shard_name(shard, key, &name); /* or name stays empty */
+	if (name.object)
+		find_object(name.object, found);
+	lock_release(&shard->lock);
+	found->number = name.number;
+	found->cookie = name.cookie;
+	if (!name.link)
+		return;
+	shard = core_shard_of_number(s, name.number);
+	lock_acquire(&shard->lock);
+	find_object(shard_object(shard, name.number), found);
 	lock_release(&shard->lock);
 }
 

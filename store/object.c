@@ -124,7 +124,8 @@ int object_extra(struct account *account, struct object *object, struct object_e
 {
 	int err = 0;
 	if (!object->extra) {
-		/* Past the bound: an unlink or a rename may need it, and they must work when full. */
+		/* Past the bound: an unlink or a rename may need it, and they must work when
+		 * full. */
 		struct object_extra *fresh = charged_alloc(account, sizeof(*fresh), true, &err);
 		if (!fresh)
 			return err;

@@ -65,20 +65,21 @@ struct object_extra {
 	struct object_xattr *xattrs;
 };
 
+/* What a lookup or a read needs stands last, on the cache lines of the name and the small value. */
 struct object {
+	uint64_t holds; /* see store_forget() */
+	uint64_t name_cookie;
+	struct object_times times;
+	uint32_t uid, gid;
+	uint32_t nlink;
 	uint64_t number;         /* constant */
-	uint64_t holds;          /* see store_forget() */
 	uint64_t size;           /* bytes of the value or link target; of a device node its rdev */
 	uint64_t name_directory; /* of the embedded name; 0 = none */
-	uint64_t name_cookie;
 	struct object_extra *extra; /* NULL for most */
 	union {
 		struct value value;          /* of a regular file; empty while inline_size > 0 */
 		struct directory *directory; /* of a directory; NULL once it is removed */
 	};
-	struct object_times times;
-	uint32_t uid, gid;
-	uint32_t nlink;
 	uint16_t mode;        /* type (constant) and permission bits */
 	uint16_t inline_size; /* bytes of the value (or link target) that stand in the tail */
 	uint16_t inline_room;
@@ -159,7 +160,8 @@ bool object_name_any(const struct object *object, struct object_name_ref *ref);
 bool object_name_next(const struct object *object, uint64_t directory, uint64_t cookie,
 		      struct object_name_ref *ref);
 
-/* Allocates a name to be added later; charged past the bound (it is small and must not be refused). */
+/* Allocates a name to be added later; charged past the bound (it is small and must not be
+ * refused). */
 struct object_name *object_name_new(struct account *account, uint64_t directory, const char *bytes,
 				    size_t length);
 void object_name_free(struct account *account, struct object_name *name);

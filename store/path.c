@@ -58,44 +58,61 @@ static int set_check(const struct object *object)
 	return object_is_reg(object) ? 0 : -EINVAL;
 }
 
-/* Overwrites the object that a name led to. -ESTALE: it went meanwhile. */
-static int set_existing(struct store *s, uint64_t number, struct set *set)
+/* Overwrites an object whose shard the batch has locked. -ESTALE: it is gone. */
+static int set_object(struct batch *b, struct object *object, struct set *set)
 {
-	struct shard *shard = core_shard_of_number(s, number);
-	struct batch b;
-	batch_init(&b, s);
-	batch_lock_number(&b, number);
-	batch_lock(&b);
-	struct object *object = shard_object(shard, number);
 	int err = set_check(object);
-	if (!err) {
-		struct batch_op *op = batch_add(&b, BATCH_ATTR, object);
-		op->attr.mask = STORE_SET_MTIME | STORE_SET_CTIME;
-		op->attr.mtime = op->attr.ctime = core_time();
-		if (set->ttl_ns == STORE_TTL_DEFAULT) {
-			batch_rearm(&b, object);
-		} else if (set->ttl_ns || object_deadline(object)) {
-			op = batch_add(&b, BATCH_TTL, object);
-			op->ttl.period_ns = set->ttl_ns;
-			op->ttl.deadline_ns = set->ttl_ns ? core_now() + set->ttl_ns : 0;
-		}
-		op = batch_add(&b, BATCH_DATA, object);
-		op->data.replace = true;
-		op->data.bytes = set->value;
-		op->data.length = op->data.size = set->size;
-		op->data.parts = set->parts.count ? &set->parts : NULL;
-		err = batch_commit(&b);
+	if (err)
+		return err;
+	struct batch_op *op = batch_add(b, BATCH_ATTR, object);
+	struct shard *shard = op->shard;
+	op->attr.mask = STORE_SET_MTIME | STORE_SET_CTIME;
+	op->attr.mtime = op->attr.ctime = core_time();
+	if (set->ttl_ns == STORE_TTL_DEFAULT) {
+		batch_rearm(b, object);
+	} else if (set->ttl_ns || object_deadline(object)) {
+		op = batch_add(b, BATCH_TTL, object);
+		op->ttl.period_ns = set->ttl_ns;
+		op->ttl.deadline_ns = set->ttl_ns ? core_now() + set->ttl_ns : 0;
 	}
+	op = batch_add(b, BATCH_DATA, object);
+	op->data.replace = true;
+	op->data.bytes = set->value;
+	op->data.length = op->data.size = set->size;
+	op->data.parts = set->parts.count ? &set->parts : NULL;
+	err = batch_commit(b);
 	if (!err)
 		counter_add_locked(&shard->counters.bytes_written, set->size);
+	return err;
+}
+
+/* Overwrites what the name leads to: an object in the name's shard, locked with it, but for links. */
+static int set_existing(struct store *s, const struct shard_key *key, struct set *set)
+{
+	struct shard_name found = { 0 };
+	struct batch b;
+	batch_init(&b, s);
+	batch_lock_name(&b, key);
+	batch_lock(&b);
+	/* or found.object stays NULL, which set_object() checks */
+	(void)shard_name(core_shard_of_hash(s, key->hash), key, &found);
+	if (found.link) {
+		batch_unlock(&b);
+		batch_lock_number(&b, found.number);
+		batch_lock(&b);
+		found.object = shard_object(core_shard_of_number(s, found.number), found.number);
+	}
+	int err = set_object(&b, found.object, set);
 	batch_unlock(&b);
 	return err;
 }
 
-static int set_once(struct store *s, uint64_t directory, const char *name, size_t length,
-		    struct set *set)
+static int set_once(struct store *s, const struct shard_key *key, struct set *set)
 {
 	const struct store_birth birth = { .mode = S_IFREG | 0644 };
+	int err = set_existing(s, key, set);
+	if (err != -ESTALE)
+		return err;
 	const struct names_birth n = {
 		.birth = &birth,
 		.ttl_ns = set->ttl_ns,
@@ -103,16 +120,7 @@ static int set_once(struct store *s, uint64_t directory, const char *name, size_
 		.size = set->size,
 		.parts = set->parts.count ? &set->parts : NULL,
 	};
-	struct shard_key key = shard_key(directory, name, length);
-	struct shard *shard = core_shard_of_hash(s, key.hash);
-	struct shard_name found;
-	lock_acquire(&shard->lock);
-	bool there = shard_name(shard, &key, &found);
-	lock_release(&shard->lock);
-	int err = there ? set_existing(s, found.number, set) : -ESTALE;
-	if (err == -ESTALE)
-		err = names_create(s, directory, name, length, &n, 0, NULL);
-	return err;
+	return names_create(s, key->directory, key->name, key->length, &n, 0, NULL);
 }
 
 int store_set(struct store *s, const char *path, const void *value, size_t size, int64_t ttl_ns)
@@ -123,21 +131,25 @@ int store_set(struct store *s, const char *path, const void *value, size_t size,
 	size_t length;
 	if (size > STORE_IO_MAX)
 		return -EFBIG;
-	if (ttl_ns < STORE_TTL_DEFAULT || ttl_ns > INT64_MAX - core_now())
+	/* the clock is asked only if it can matter */
+	if (ttl_ns < STORE_TTL_DEFAULT || (ttl_ns > 0 && ttl_ns > INT64_MAX - core_now()))
 		return -EINVAL;
 	int err = path_split(s, path, &directory, &name, &length);
 	if (!err)
 		err = log_reserve(&s->log, size);
+	if (err)
+		return err;
+	struct shard_key key = shard_key(directory, name, length);
+	struct shard *shard = core_shard_of_hash(s, key.hash);
+	index_prefetch(&shard->names, key.hash);
 	/* The account of a key's shard is known before the key is: they share the name's hash. */
-	struct account *account =
-		err ? NULL : &core_shard_of_hash(s, hash_name(directory, name, length))->account;
-	if (!err && size > VALUE_APPEND_MAX)
-		err = value_parts_new(&set.parts, account, 0, value, size, false);
+	if (size > VALUE_APPEND_MAX)
+		err = value_parts_new(&set.parts, &shard->account, 0, value, size, false);
 	if (err)
 		return err;
 	/* Between the two attempts at it, a key may come or go. */
 	do
-		err = set_once(s, directory, name, length, &set);
+		err = set_once(s, &key, &set);
 	while (err == -EEXIST || err == -ESTALE);
 	value_parts_free(&set.parts);
 	return err;

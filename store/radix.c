@@ -1,16 +1,17 @@
 /*
  * radix.c: the tree of slots of one value, one slot for each 64 KiB.
  *
- * A value whose data is all in block 0 is that block's slot, without a tree. Otherwise slots are the
- * leaves of a radix tree, 64 to a node, as high as the last block needs: 8 levels reach 2^63 bytes.
- * It was preferred to a balanced tree of pieces because no change of one block ever moves another:
- * each can be prepared by itself before anything changes.
+ * A value whose data is all in block 0 is that block's slot, without a tree. Otherwise slots are
+ * the leaves of a radix tree, 64 to a node, as high as the last block needs: 8 levels reach 2^63
+ * bytes. It was preferred to a balanced tree of pieces because no change of one block ever moves
+ * another: each can be prepared by itself before anything changes.
  *
  * Invariants:
  *  1. A node of height h has slots of height h - 1; height 0 is a block's slot.
  *  2. The root node's bytes is the sum over all blocks. Those of other nodes mean nothing.
- *  3. Between the operations of value.h no node and no block is empty, and a root node has something
- *     beyond its first slot; value_prepare() alone may leave more than that to value_install().
+ *  3. Between the operations of value.h no node and no block is empty, and a root node has
+ *     something beyond its first slot; value_prepare() alone may leave more than that to
+ *     value_install().
  *  4. Each node is charged to its account.
  *
  * Locking: everything under the owner's shard lock.

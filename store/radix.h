@@ -33,7 +33,8 @@ uint64_t radix_bytes(uintptr_t root);
 /* Keeps that sum after a slot went from `before` bytes to what it has now. */
 void radix_account(uintptr_t *root, uint32_t before, const uintptr_t *slot);
 
-/* Frees empty nodes and blocks among first .. last, and makes the tree no higher than it must be. */
+/* Frees empty nodes and blocks among first .. last, and makes the tree no higher than it must
+ * be. */
 void radix_trim(uintptr_t *root, uint64_t first, uint64_t last);
 
 /* Drops everything; the root is 0 then. */

@@ -2,8 +2,8 @@
  * rename.c: moving a name, replacing or exchanging another.
  *
  * Within one directory, and when no directory object is involved, the tree lock is held shared and
- * the directory's mutex does the rest; otherwise the tree is held exclusive, so that no ancestor can
- * move meanwhile and no directory can vanish.
+ * the directory's mutex does the rest; otherwise the tree is held exclusive, so that no ancestor
+ * can move meanwhile and no directory can vanish.
  *
  * A name that is replaced or exchanged keeps its place (its cookie) in the directory's order: a
  * listing that goes on meanwhile sees that name once, as it must of a name that is always there.

@@ -65,7 +65,8 @@ static inline struct shard_key shard_key(uint64_t directory, const char *name, s
 /* The object of this number, or NULL. */
 struct object *shard_object(struct shard *shard, uint64_t number) REQUIRES(shard->lock);
 
-/* What a name stands for in its shard: its object here, or a link; both NULL if there is no such. */
+/* What a name stands for in its shard: its object here, or a link; both NULL if there is no
+ * such. */
 struct shard_name {
 	struct object *object;
 	struct link *link;

@@ -14,20 +14,21 @@
  *	store_close(s);
  *
  * Ownership:  a store belongs to who opened it; close it after every other thread has returned from
- *             it. Nothing that a caller passes in is kept. What a call fills is the caller's, except
- *             the bytes of a store_view, which are references until store_view_put().
- * Threads:    every call may be made from any thread at any time, except store_open and store_close.
- *             A change is atomic and visible to every thread when the call returns. Callbacks run on
- *             the thread that their comment names, with no lock of the store held.
+ *             it. Nothing that a caller passes in is kept. What a call fills is the caller's,
+ *             except the bytes of a store_view, which are references until store_view_put().
+ * Threads:    every call may be made from any thread at any time, except store_open and
+ *             store_close. A change is atomic and visible to every thread when the call returns.
+ *             Callbacks run on the thread that their comment names, with no lock of the store held.
  * Errors:     0, a count, or -errno. What every call may return: -ENOMEM (the machine is out of
  *             memory), -ENOENT (no such name, or no such object number). -ENOSPC: the bound size=
  *             is reached; calls that only remove or rename still work then. A call that fails has
  *             changed nothing, and out-parameters change only on success.
  * Expiry:     by name, an expired key is absent at once (-ENOENT), whether it is reaped yet or not.
- *             By number, an expired object answers -ESTALE, except to reads of its data and to calls
- *             with STORE_BY_HANDLE: descriptors that are open stay readable.
- * Units:      bytes, nanoseconds (int64), counts; times of day are struct timespec (CLOCK_REALTIME).
- *             TTLs run on CLOCK_BOOTTIME, so a jump of the wall clock neither expires nor revives.
+ *             By number, an expired object answers -ESTALE, except to reads of its data and to
+ *             calls with STORE_BY_HANDLE: descriptors that are open stay readable.
+ * Units:      bytes, nanoseconds (int64), counts; times of day are struct timespec
+ *             (CLOCK_REALTIME). TTLs run on CLOCK_BOOTTIME, so a jump of the wall clock neither
+ *             expires nor revives.
  * Durability: none in this version: contents end with store_close().
  */
 #ifndef STORE_STORE_H
@@ -117,9 +118,10 @@ int store_open(struct store **out, const struct store_options *options);
 void store_close(struct store *s);
 
 /*
- * What the store tells its owner of changes that nobody asked for. `removed` is called by the reaper
- * thread, no lock held, after an expired key lost the name (directory, name, length); known tells
- * whether the object or its directory has holds. It may call the store, but must not block for long.
+ * What the store tells its owner of changes that nobody asked for. `removed` is called by the
+ * reaper thread, no lock held, after an expired key lost the name (directory, name, length); known
+ * tells whether the object or its directory has holds. It may call the store, but must not block
+ * for long.
  */
 struct store_events {
 	void *context;
@@ -142,8 +144,8 @@ struct store_birth {
 };
 
 /*
- * Finds name in directory and fills attr. flags: STORE_HOLD. "." and ".." are names like any other to
- * a caller and are resolved. -ENOENT; -ENOTDIR; -ENAMETOOLONG. Counts a hit or a miss.
+ * Finds name in directory and fills attr. flags: STORE_HOLD. "." and ".." are names like any other
+ * to a caller and are resolved. -ENOENT; -ENOTDIR; -ENAMETOOLONG. Counts a hit or a miss.
  */
 int store_lookup(struct store *s, uint64_t directory, const char *name, size_t length,
 		 unsigned flags, struct store_attr *attr);
@@ -165,8 +167,8 @@ int store_tmpfile(struct store *s, uint64_t directory, const struct store_birth 
 		  struct store_attr *attr);
 
 /*
- * Gives the object one more name, or a first one (after store_tmpfile, or to one unlinked but held).
- * flags: STORE_HOLD. -EPERM for a directory; -ESTALE if it has expired; -EEXIST; -EMLINK.
+ * Gives the object one more name, or a first one (after store_tmpfile, or to one unlinked but
+ * held). flags: STORE_HOLD. -EPERM for a directory; -ESTALE if it has expired; -EEXIST; -EMLINK.
  */
 int store_link(struct store *s, uint64_t number, uint64_t directory, const char *name,
 	       size_t length, unsigned flags, struct store_attr *attr);
@@ -203,15 +205,16 @@ typedef bool store_emit(void *context, const struct store_dirent *entry);
 
 /*
  * Lists a directory from behind cookie `after` (0 = from the start): ".", "..", then names in the
- * order of their creation. An entry that is there throughout a listing is seen exactly once, whatever
- * is created, removed or renamed meanwhile. Attributes are read in batches, together with holds.
- * flags: STORE_HOLD (not for "." and ".."). emit is called without locks, on this thread.
+ * order of their creation. An entry that is there throughout a listing is seen exactly once,
+ * whatever is created, removed or renamed meanwhile. Attributes are read in batches, together with
+ * holds. flags: STORE_HOLD (not for "." and ".."). emit is called without locks, on this thread.
  * 0 when the end was reached or emit stopped; -ENOTDIR. A removed directory lists nothing.
  */
 int store_readdir(struct store *s, uint64_t directory, uint64_t after, unsigned flags,
 		  store_emit *emit, void *context);
 
-/* Calls emit-like `each` for every name of the object; no lock held. Returns the number of names. */
+/* Calls emit-like `each` for every name of the object; no lock held. Returns the number of
+ * names. */
 typedef void store_each_name(void *context, uint64_t directory, const char *name, size_t length);
 int store_names(struct store *s, uint64_t number, store_each_name *each, void *context);
 
@@ -263,10 +266,10 @@ int store_sync(struct store *s, uint64_t number);
 /* ---- data of regular files ---- */
 
 /*
- * Reads up to length bytes (<= STORE_IO_MAX) at offset: exactly min(length, size - offset), holes as
- * zeros. Works on expired and on unlinked objects. Returns the count, 0 at the end. -EISDIR; -EINVAL
- * for what has no data. After a return >= 0 the answer is view->iov[0 .. count - 1], whose bytes stay
- * as they are, without any lock, until store_view_put(), which must be called once.
+ * Reads up to length bytes (<= STORE_IO_MAX) at offset: exactly min(length, size - offset), holes
+ * as zeros. Works on expired and on unlinked objects. Returns the count, 0 at the end. -EISDIR;
+ * -EINVAL for what has no data. After a return >= 0 the answer is view->iov[0 .. count - 1], whose
+ * bytes stay as they are, without any lock, until store_view_put(), which must be called once.
  */
 ssize_t store_read(struct store *s, uint64_t number, uint64_t offset, size_t length,
 		   struct store_view *view);
@@ -294,8 +297,9 @@ int store_punch(struct store *s, uint64_t number, uint64_t offset, uint64_t leng
 int64_t store_seek(struct store *s, uint64_t number, uint64_t offset, bool hole);
 
 /*
- * Copies a range by sharing extents; may copy less than asked (never 0 before the end of the source).
- * flags: STORE_KILL_SETID. Overlapping ranges of one file: -EINVAL. Returns the bytes copied.
+ * Copies a range by sharing extents; may copy less than asked (never 0 before the end of the
+ * source). flags: STORE_KILL_SETID. Overlapping ranges of one file: -EINVAL. Returns the bytes
+ * copied.
  */
 ssize_t store_copy(struct store *s, uint64_t from, uint64_t from_offset, uint64_t to,
 		   uint64_t to_offset, uint64_t length, unsigned flags);
@@ -315,7 +319,7 @@ int store_removexattr(struct store *s, uint64_t number, const char *name);
 /* ---- TTL ---- */
 
 struct store_ttl {
-	int64_t period_ns; /* re-armed by every overwrite and refresh; of a directory, its default */
+	int64_t period_ns; /* re-armed by overwriting and touching; of a directory: its default */
 	int64_t left_ns;   /* of a file: until expiry, > 0 */
 	struct timespec
 		expires_at; /* of a file: the same as a time of day, by the clock as it is now */
@@ -333,12 +337,15 @@ int store_set_ttl(struct store *s, uint64_t number, int64_t period_ns, bool *non
 /* -ENODATA: it has none. */
 int store_get_ttl(struct store *s, uint64_t number, struct store_ttl *ttl);
 
-/* ---- keys by path: for the bench, tools and tests. No leading slash; directories must exist ---- */
+/* ---- keys by path: for the bench, tools and tests. No leading slash; directories must exist
+ * ---- */
 
-/* Creates or overwrites a key with a whole value, atomically. A new key gets ttl_ns; an existing one
+/* Creates or overwrites a key with a whole value, atomically. A new key gets ttl_ns; an existing
+ * one
    keeps and re-arms its own with STORE_TTL_DEFAULT. -EFBIG over STORE_IO_MAX; -EISDIR. */
 int store_set(struct store *s, const char *path, const void *value, size_t size, int64_t ttl_ns);
-/* The value's size, of which at most `size` bytes are copied. An absent key is -ENOENT, an empty 0. */
+/* The value's size, of which at most `size` bytes are copied. An absent key is -ENOENT, an empty
+ * 0. */
 ssize_t store_get(struct store *s, const char *path, void *value, size_t size);
 int store_del(struct store *s, const char *path);
 

@@ -4,9 +4,9 @@
  * The map is cut into blocks of 64 KiB. block.c knows what is in one of them, radix.c keeps them in
  * a tree; here are the operations on ranges.
  *
- * Every change has the same three steps: make the slots and the room that it needs (may fail; changes
- * no byte, at most how bytes are stored), cut and put (cannot fail), settle and trim (gives back
- * what is not needed; copies at best effort). A step that fails trims, too.
+ * Every change has the same three steps: make the slots and the room that it needs (may fail;
+ * changes no byte, at most how bytes are stored), cut and put (cannot fail), settle and trim (gives
+ * back what is not needed; copies at best effort). A step that fails trims, too.
  *
  * Invariants: those of radix.c and block.c. What a range operation does to the bytes of one slot is
  * framed by block_bytes() before and radix_account() after, so that value_bytes() is O(1).
@@ -334,7 +334,8 @@ void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t
 	for (; (found = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
 		uintptr_t *slot = radix_slot(&v->root, index);
 		uint32_t before = block_bytes(found);
-		/* Coalescing makes reserved bytes real, so blocks that have some stay as they are. */
+		/* Coalescing makes reserved bytes real, so blocks that have some stay as they
+		 * are. */
 		if (block_pinned(found) <= before || block_reserved(found, 0, VALUE_BLOCK))
 			continue;
 		(void)block_coalesce(slot, a, true); /* without memory it just stays larger */

@@ -14,10 +14,11 @@
  *
  * Ownership: a value owns references to extents, and its tree. The account `a` of a value is always
  *            the same one, outlives it, and pays for all that it allocates.
- * Threads:   everything under the lock of the value's owner, but for value_parts_* and value_view_*,
- *            which need none. value_clone needs the locks of both owners.
- * Errors:    -ENOMEM, -ENOSPC (the bound of the store), -EFBIG (beyond VALUE_END). What fails changes
- *            no byte. Copies that only save memory (slices of large extents) are best effort.
+ * Threads:   everything under the lock of the value's owner, but for value_parts_* and
+ *            value_view_*, which need none. value_clone needs the locks of both owners.
+ * Errors:    -ENOMEM, -ENOSPC (the bound of the store), -EFBIG (beyond VALUE_END). What fails
+ *            changes no byte. Copies that only save memory (slices of large extents) are best
+ *            effort.
  * Units:     bytes. Ranges may be empty. A range that removes or reads may pass VALUE_END.
  */
 #ifndef STORE_VALUE_H
@@ -114,9 +115,9 @@ void value_view_copy(const struct store_view *view, void *to);
 void value_view_put(struct store_view *view);
 
 /*
- * The first data (or hole) at or after offset in a file of this size; -ENXIO if there is none, or if
- * offset is not below size; the end of the file counts as a hole. As on tmpfs, a page with any data
- * is data, and reserved bytes are a hole until they are written.
+ * The first data (or hole) at or after offset in a file of this size; -ENXIO if there is none, or
+ * if offset is not below size; the end of the file counts as a hole. As on tmpfs, a page with any
+ * data is data, and reserved bytes are a hole until they are written.
  */
 int64_t value_seek_data(const struct value *v, uint64_t offset, uint64_t size);
 int64_t value_seek_hole(const struct value *v, uint64_t offset, uint64_t size);

@@ -88,7 +88,8 @@ static void wheel_place(struct wheel *w, struct wheel_node *n)
 	unsigned level;
 	unsigned slot;
 
-	/* The clock may lag behind now_ns while slots are being opened; the second test is for that. */
+	/* The clock may lag behind now_ns while slots are being opened; the second test is for
+	 * that. */
 	if (tick <= w->tick || n->deadline_ns <= w->now_ns) {
 		list_push(&w->due, n);
 		return;

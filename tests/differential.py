@@ -252,7 +252,7 @@ def show(kind, user, mask, args):
 class Run:
     def __init__(self, options, seed, sides):
         self.options, self.seed, self.sides = options, seed, sides
-        self.plan = Plan(seed, options.without)
+        self.plan = Plan(seed, options.without, options.root)
         self.clock = Clock()
         self.outcomes = {}
 
@@ -333,7 +333,8 @@ def worker(options, seed, progress):
                 e,
                 seed,
                 struct.unpack("=q", progress[:8])[0] + 1,
-                " --without " + ",".join(options.without) if options.without else "",
+                (" --without " + ",".join(options.without) if options.without else "")
+                + (" --root" if options.root else ""),
             )
         )
         return 1
@@ -393,6 +394,7 @@ def main():
         "--times", type=float, default=0.05, help="share of operations whose times are compared"
     )
     parser.add_argument("--without", default="", help="operations to leave out, with commas")
+    parser.add_argument("--root", action="store_true", help="no operations by other users")
     parser.add_argument("--verbose", action="store_true", help="print every operation")
     options = parser.parse_args()
     options.without = [w for w in options.without.split(",") if w]

@@ -661,7 +661,8 @@ ROOT_ONLY = {"link_fd", "mmap_write", "mmap_read"}
 class Plan:
     """The operations of a seed, one after the other."""
 
-    def __init__(self, seed, without):
+    def __init__(self, seed, without, root):
+        self.root_share = 1 if root else 0.8
         self.rng = random.Random(seed)
         self.known = Known()
         self.kinds = [k for k in WEIGHTS if k not in without]
@@ -671,7 +672,7 @@ class Plan:
         """(kind, user, umask, arguments, a number in [0, 1))."""
         rng = self.rng
         kind = rng.choices(self.kinds, self.weights)[0]
-        user = USERS[0] if kind in ROOT_ONLY or rng.random() < 0.8 else rng.choice(USERS[1:])
+        user = USERS[0] if kind in ROOT_ONLY or rng.random() < self.root_share else rng.choice(USERS[1:])
         mask = rng.choice([0, 0, 0, 0o22, 0o27])  # never group execute alone: see MODES
         own = Draw(rng.getrandbits(64), self.known)
         return kind, user, mask, globals()["gen_" + kind](own), rng.random()

@@ -201,7 +201,7 @@ static inline void kill_setid(struct model *o, unsigned flags)
 	if (!(flags & STORE_KILL_SETID))
 		return;
 	o->xattr[0] = -1;
-	if (!is_reg(o))
+	if (is_dir(o))
 		return;
 	o->mode &= ~(uint32_t)S_ISUID;
 	if (o->mode & S_IXGRP)

@@ -1,6 +1,6 @@
 /*
- * store_model_names.h: the operations of test_store_random.c on names, each done to the store and to
- * the model.
+ * store_model_names.h: the operations of test_store_random.c on names, each done to the store and
+ * to the model.
  *
  * Ownership: as store_model.h.
  * Threads:   one.

@@ -1,9 +1,10 @@
 /*
- * test_memory.c: what keys cost, that memory comes back, and that running out of it changes nothing.
+ * test_memory.c: what keys cost, that memory comes back, and that running out of it changes
+ * nothing.
  *
  * Cost is measured twice: by the store's account, and by the process's resident memory, which the
- * account claims to foretell. Sanitizers add memory of their own, so that with them only the account
- * is looked at.
+ * account claims to foretell. Sanitizers add memory of their own, so that with them only the
+ * account is looked at.
  *
  * Failure: for each of many calls, the first allocation fails, then the second, and so on until the
  * call passes. What failed must have changed nothing that anybody can see. Linked with --wrap.

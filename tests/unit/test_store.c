@@ -1,8 +1,8 @@
 /*
  * test_store.c: the contract of store.h, claim by claim: errors, expiry, holds, limits, times.
  *
- * Expiry is reached by a TTL of one nanosecond. What random operations against a model cover already
- * is in test_store_random.c.
+ * Expiry is reached by a TTL of one nanosecond. What random operations against a model cover
+ * already is in test_store_random.c.
  */
 #include "store/store.h"
 

@@ -2,8 +2,8 @@
  * test_store_random.c: long random sequences of every call of store.h, against a model.
  *
  * Every answer of the store is foretold, errors among them. Time plays no part in it: a TTL is an
- * hour, which never ends here, or a nanosecond, which is over when the call returns. What the reaper
- * thread does meanwhile must never show.
+ * hour, which never ends here, or a nanosecond, which is over when the call returns. What the
+ * reaper thread does meanwhile must never show.
  *
  *	test_store_random [seed [operations]]
  */

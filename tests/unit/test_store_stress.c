@@ -1,6 +1,6 @@
 /*
- * test_store_stress.c: many threads at one store; for ThreadSanitizer, for the lock order that debug
- * builds assert, and for what only concurrency can break:
+ * test_store_stress.c: many threads at one store; for ThreadSanitizer, for the lock order that
+ * debug builds assert, and for what only concurrency can break:
  *
  *  - a value put by store_set() is seen whole or not at all: its bytes tell its size;
  *  - a listing shows every name that stays once, whatever is renamed over it meanwhile;

@@ -1,12 +1,12 @@
 /*
  * test_value.c: values against flat arrays of bytes.
  *
- * The model of a value is three windows of its offsets, at 0, in the middle and at the very end; each
- * byte has a content and a kind (hole, data, reserved). After every operation the whole value is read
- * and compared. Views are held across operations: their bytes must never change.
+ * The model of a value is three windows of its offsets, at 0, in the middle and at the very end;
+ * each byte has a content and a kind (hole, data, reserved). After every operation the whole value
+ * is read and compared. Views are held across operations: their bytes must never change.
  *
- * The module's sources are compiled into this program, so that its malloc, and no other, can be made
- * to fail at the Nth call.
+ * The module's sources are compiled into this program, so that its malloc, and no other, can be
+ * made to fail at the Nth call.
  */
 #include "store/account.h"
 #include "tests/unit/tap.h"
@@ -674,7 +674,8 @@ static uint64_t fill_but(uint64_t bytes)
 	return taken;
 }
 
-/* Three extents, each with a quarter in use: none is copied out, but all pin more than two blocks. */
+/* Three extents, each with a quarter in use: none is copied out, but all pin more than two
+ * blocks. */
 static void overlapping_writes_are_coalesced(void)
 {
 	struct value v;

@@ -355,7 +355,8 @@ static void case_bounded(void)
 		calls++;
 		returned += got;
 		CHECK(got <= 64);
-		/* The calls that open a slot, and that return nothing, leave most of the crowd there. */
+		/* The calls that open a slot, and that return nothing, leave most of the crowd
+		 * there. */
 		CHECK(opened > 0 || got > 0 || left >= CROWD - 64);
 		CHECK(opened == 0 || left > opened || opened - left <= 64);
 		CHECK(due < 64 || got == 64);
