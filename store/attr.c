@@ -335,7 +335,7 @@ int store_set_ttl(struct store *s, uint64_t number, int64_t period_ns, bool *non
 		struct batch_op *op = batch_add(&b, BATCH_TTL, object);
 		op->ttl.period_ns = period_ns;
 		if (object_is_reg(object) && period_ns && object->nlink)
-			op->ttl.deadline_ns = core_now() + period_ns;
+			op->ttl.deadline_ns = core_deadline(period_ns);
 		add_ctime(&b, object);
 		err = batch_commit(&b);
 	}

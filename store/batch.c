@@ -135,7 +135,7 @@ void batch_arm(struct batch *b, struct object *object)
 		return;
 	struct batch_op *op = batch_add(b, BATCH_TTL, object);
 	op->ttl.period_ns = object->extra->period_ns;
-	op->ttl.deadline_ns = core_now() + op->ttl.period_ns;
+	op->ttl.deadline_ns = core_deadline(op->ttl.period_ns);
 }
 
 void batch_rearm(struct batch *b, struct object *object)

@@ -72,6 +72,13 @@ uint64_t core_number_new(struct store *s, uint64_t hash);
 int64_t core_now(void);          /* CLOCK_BOOTTIME */
 struct timespec core_time(void); /* CLOCK_REALTIME */
 
+/* When a period that begins now is over; INT64_MAX, which is never, for those that would overflow. */
+static inline int64_t core_deadline(int64_t period_ns)
+{
+	int64_t now = core_now();
+	return period_ns > INT64_MAX - now ? INT64_MAX : now + period_ns;
+}
+
 /* True when the object's time has come. Asks the clock only if it has a TTL. */
 static inline bool core_expired(const struct object *object)
 {

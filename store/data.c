@@ -148,7 +148,7 @@ ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const voi
 	bool prefill = length > DATA_PREFILL_MIN && !(flags & STORE_APPEND);
 	if (length > STORE_IO_MAX)
 		return -EINVAL;
-	if (offset > STORE_FILE_MAX - length)
+	if (offset > STORE_FILE_MAX - length && !(flags & STORE_APPEND))
 		return -EFBIG;
 	int err = log_reserve(&s->log, length);
 	if (err)

@@ -65,6 +65,8 @@ static ssize_t value_get(const struct object *object, void *buffer, size_t capac
 	size_t length = object->size < capacity ? object->size : capacity;
 	if (!length)
 		return (ssize_t)object->size; /* the buffer may be NULL */
+	if (!length)
+		return (ssize_t)object->size; /* the buffer may be NULL */
 	if (length <= object->inline_size) {
 		memcpy(buffer, object_inline_const(object), length);
 		return (ssize_t)object->size;
@@ -87,7 +89,7 @@ enum { LINE = 64, OBJECT_LINES = 4 };
  * those, the processor sees coming by itself: prefetching more was measured, and gained nothing. */
 static void object_prefetch(const void *entry)
 {
-	for (size_t i = 0; i < OBJECT_LINES; i++)
+	for (size_t i = 0; entry && i < OBJECT_LINES; i++)
 		__builtin_prefetch((const char *)entry + i * LINE);
 }
 

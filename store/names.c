@@ -16,15 +16,18 @@
 #include <errno.h>
 #include <string.h>
 
+static bool is_dots(const char *name, size_t length)
+{
+	return (length == 1 || length == 2) && !memcmp(name, "..", length);
+}
+
 int names_valid(const char *name, size_t length)
 {
 	if (length > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
 	if (!length || memchr(name, '/', length) || memchr(name, '\0', length))
 		return -EINVAL;
-	if (name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.')))
-		return -EINVAL;
-	return 0;
+	return is_dots(name, length) ? -EINVAL : 0;
 }
 
 /* ---- lookup ---- */
@@ -122,7 +125,7 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
 {
 	if (length > STORE_NAME_MAX)
 		return -ENAMETOOLONG;
-	if (names_valid(name, length) && length && name[0] == '.' && length <= 2)
+	if (is_dots(name, length))
 		return lookup_dots(s, directory, length, flags, attr);
 	struct shard_key key = shard_key(directory, name, length);
 	int err;
@@ -223,7 +226,7 @@ static int birth_ttl(struct store *s, struct account *account, struct object *ob
 		return err;
 	extra->period_ns = period;
 	if (object_is_reg(object))
-		extra->deadline_ns = core_now() + period;
+		extra->deadline_ns = core_deadline(period);
 	return 0;
 }
 

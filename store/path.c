@@ -73,7 +73,7 @@ static int set_object(struct batch *b, struct object *object, struct set *set)
 	} else if (set->ttl_ns || object_deadline(object)) {
 		op = batch_add(b, BATCH_TTL, object);
 		op->ttl.period_ns = set->ttl_ns;
-		op->ttl.deadline_ns = set->ttl_ns ? core_now() + set->ttl_ns : 0;
+		op->ttl.deadline_ns = set->ttl_ns ? core_deadline(set->ttl_ns) : 0;
 	}
 	op = batch_add(b, BATCH_DATA, object);
 	op->data.replace = true;

@@ -22,7 +22,8 @@ left_out()
 compare()
 {
 	requires root fuse python3
-	start size=2G,allow_other
+	start "$1"
+	shift
 	mkdir "$BATS_TEST_TMPDIR/reference"
 	mount -t tmpfs -o size=2G,nosuid,nodev,mode=755 reference "$BATS_TEST_TMPDIR/reference"
 	# shellcheck disable=SC2046  # a word or none
@@ -31,9 +32,13 @@ compare()
 }
 
 @test "differential: the same operations, results, trees and times as on tmpfs" {
-	compare --seed "${SEED:-1}" --seeds 3 --ops "${OPS:-5000}"
+	compare size=2G,allow_other --seed "${SEED:-1}" --seeds 3 --ops "${OPS:-5000}"
 }
 
 @test "differential: the same, with a seed of this run" {
-	compare --seed "${SEED:-$(date +%s)}" --ops "${OPS:-5000}"
+	compare size=2G,allow_other --seed "${SEED:-$(date +%s)}" --ops "${OPS:-5000}"
+}
+
+@test "differential: the same for root alone, on a mount that leaves permissions to root" {
+	compare size=2G --root --seed "${SEED:-7}" --ops "${OPS:-5000}"
 }

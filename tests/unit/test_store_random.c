@@ -98,7 +98,7 @@ static void op_setattr(void)
 		o->uid = set.uid;
 	if (set.mask & STORE_SET_GID)
 		o->gid = set.gid;
-	if (resized || (set.mask & ~(unsigned)STORE_SET_SIZE))
+	if (resized || set.mask != STORE_SET_SIZE)
 		kill_setid(o, flags);
 	if (set.mask & STORE_SET_MODE)
 		o->mode = (o->mode & S_IFMT) | set.mode;
