@@ -185,7 +185,6 @@ static void apply_inline(struct object *object, const struct batch_data *data)
 	if (data->offset > object->inline_size)
 		memset(bytes + object->inline_size, 0, data->offset - object->inline_size);
 	if (data->length) /* else the bytes may be NULL */
-		if (data->length) /* else the bytes may be NULL */
 		memcpy(bytes + data->offset, data->bytes, data->length);
 	if (end > object->inline_size)
 		object->inline_size = (uint16_t)end;

@@ -97,10 +97,18 @@ static int set_existing(struct store *s, const struct shard_key *key, struct set
 	/* or found.object stays NULL, which set_object() checks */
 	(void)shard_name(core_shard_of_hash(s, key->hash), key, &found);
 	if (found.link) {
+		/* Both shards together, or a rename could come between, and the value would reach the
+		 * object under its new name. */
+		uint64_t number = found.number;
 		batch_unlock(&b);
-		batch_lock_number(&b, found.number);
+		batch_lock_name(&b, key);
+		batch_lock_number(&b, number);
 		batch_lock(&b);
-		found.object = shard_object(core_shard_of_number(s, found.number), found.number);
+		if (shard_name(core_shard_of_hash(s, key->hash), key, &found) &&
+		    found.number == number)
+			found.object = shard_object(core_shard_of_number(s, number), number);
+		else
+			found.object = NULL;
 	}
 	int err = set_object(&b, found.object, set);
 	batch_unlock(&b);

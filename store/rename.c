@@ -159,9 +159,11 @@ static int rename_in(struct rename *r)
 {
 	struct batch b;
 	struct timespec now = core_time();
-	int err = names_settle(r->store, r->from.directory, &r->from.key, &r->from.found);
+	/* The old name last: if it expires at this moment, nothing more is done; and the new name, which
+	 * may be the same one, cannot be reaped after the old one was found. */
+	int err = names_settle(r->store, r->to.directory, &r->to.key, &r->to.found);
 	if (!err)
-		err = names_settle(r->store, r->to.directory, &r->to.key, &r->to.found);
+		err = names_settle(r->store, r->from.directory, &r->from.key, &r->from.found);
 	if (!err && r->mode == DIRECTORY_SHARED && (is_dir(&r->from) || is_dir(&r->to)))
 		err = -EDEADLK;
 	if (!err)

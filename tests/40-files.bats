@@ -2,19 +2,7 @@
 # Names are in 41-names.bats, TTLs in 20-ttl.bats. FULL=1 makes the large ones larger.
 
 load helpers
-
-probe()
-{
-	timeout -k 5 "${PROBE_LIMIT:-60}" python3 "$ROOT/tests/tools/probe.py" "$1" "$MNT" "${@:2}" 3>&-
-}
-
-# O_TMPFILE reaches a file system through libfuse 3.17 or later.
-needs_tmpfile()
-{
-	local minor
-	minor=$("$CTXFS" -V | sed -n 's/.*libfuse 3\.\([0-9]*\).*/\1/p')
-	[ "${minor:-99}" -ge 17 ] || skip "needs libfuse 3.17 for O_TMPFILE, has 3.$minor"
-}
+load probe
 
 # A small tree with every kind of thing that archives keep.
 make_tree()
@@ -60,7 +48,8 @@ same_tree()
 @test "files: a value keeps every byte, NUL and newline among them" {
 	requires root fuse python3
 	start
-	python3 -c 'import sys; sys.stdout.buffer.write(bytes(range(256)) * 300)' >"$BATS_TEST_TMPDIR/bytes"
+	python3 -c 'import sys; sys.stdout.buffer.write(bytes(range(256)) * 300)' \
+		>"$BATS_TEST_TMPDIR/bytes"
 	cp "$BATS_TEST_TMPDIR/bytes" "$MNT/key"
 	cmp "$BATS_TEST_TMPDIR/bytes" "$MNT/key"
 	printf 'no newline at the end' >"$MNT/key"
@@ -129,7 +118,7 @@ same_tree()
 
 @test "files: O_TMPFILE has no name until it is linked" {
 	requires root fuse python3
-	needs_tmpfile
+	has_tmpfile || skip "needs libfuse 3.17 for O_TMPFILE"
 	start
 	probe tmpfile
 }
@@ -205,7 +194,8 @@ same_tree()
 	probe copy_range 67108864
 	grown=$(($(stats_json bytes_used) - before))
 	[ $grown -ge 67108864 ]
-	[ $grown -lt $((67108864 + 4 * 1048576)) ] || { echo "two files of 64 MiB cost $grown bytes"; false; }
+	echo "two files of 64 MiB cost $grown bytes"
+	[ $grown -lt $((67108864 + 4 * 1048576)) ]
 }
 
 @test "files: a copy and its source change apart" {
@@ -315,7 +305,8 @@ same_tree()
 	tar -C "$BATS_TEST_TMPDIR" --format=posix -cf - tree | tar -C "$MNT" -xpf -
 	same_tree "$BATS_TEST_TMPDIR/tree" "$MNT/tree"
 	mkdir "$BATS_TEST_TMPDIR/back"
-	tar -C "$MNT" --format=posix -cf "$BATS_TEST_TMPDIR/tree.tar" tree 2>"$BATS_TEST_TMPDIR/words"
+	tar -C "$MNT" --format=posix -cf "$BATS_TEST_TMPDIR/tree.tar" tree \
+		2>"$BATS_TEST_TMPDIR/words"
 	is "$(cat "$BATS_TEST_TMPDIR/words")" "" "what tar had to say"
 	tar -C "$BATS_TEST_TMPDIR/back" -xpf "$BATS_TEST_TMPDIR/tree.tar"
 	same_tree "$BATS_TEST_TMPDIR/tree" "$BATS_TEST_TMPDIR/back/tree"

@@ -1,11 +1,9 @@
-# 41-names.bats: names and directories through a real mount. FULL=1: a million keys in one directory.
+# 41-names.bats: names and directories through a real mount.
+# FULL=1: a million keys in one directory.
 
+# shellcheck disable=SC2010,SC2012  # ls is what is tested
 load helpers
-
-probe()
-{
-	timeout -k 5 "${PROBE_LIMIT:-60}" python3 "$ROOT/tests/tools/probe.py" "$1" "$MNT" "${@:2}" 3>&-
-}
+load probe
 
 @test "names: any bytes but slash and NUL, up to 255 of them" {
 	requires root fuse python3
@@ -30,7 +28,6 @@ probe()
 @test "names: ls and find agree on ten thousand keys, and rm -r removes them" {
 	requires root fuse python3
 	start
-	# shellcheck disable=SC2010,SC2012  # ls is what is tested
 	mkdir "$MNT/d"
 	(cd "$MNT/d" && seq 10000 | xargs touch)
 	is "$(ls "$MNT/d" | wc -l)" 10000 "ls"

@@ -1,11 +1,7 @@
 # 42-regressions.bats: faults of earlier stores of this kind, each as a test that it would fail.
 
 load helpers
-
-probe()
-{
-	timeout -k 5 "${PROBE_LIMIT:-60}" python3 "$ROOT/tests/tools/probe.py" "$1" "$MNT" "${@:2}" 3>&-
-}
+load probe
 
 @test "regressions: clients that write on and on do not hang" {
 	requires root fuse python3
@@ -61,7 +57,8 @@ probe()
 	requires root fuse python3
 	start
 	# shellcheck disable=SC2016  # the inner shell's own argument
-	timeout 60 bash -c 'while echo value >"$1/key$RANDOM"; do :; done' clients "$MNT" 2>/dev/null 3>&- &
+	timeout 60 bash -c 'while echo value >"$1/key$RANDOM"; do :; done' client "$MNT" \
+		2>/dev/null 3>&- &
 	client=$!
 	wrote() { [ "$(stats_json messages.CREATE 2>/dev/null)" -gt 200 ]; }
 	eventually wrote

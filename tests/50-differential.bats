@@ -2,6 +2,7 @@
 # SEED=N OPS=N repeat or extend a run; differential.py prints both with what differed.
 
 load helpers
+load probe
 
 teardown()
 {
@@ -11,14 +12,6 @@ teardown()
 	mount_teardown
 }
 
-# O_TMPFILE reaches a file system through libfuse 3.17 or later.
-left_out()
-{
-	local minor
-	minor=$("$CTXFS" -V | sed -n 's/.*libfuse 3\.\([0-9]*\).*/\1/p')
-	[ "${minor:-99}" -ge 17 ] || echo --without=tmpfile
-}
-
 compare()
 {
 	requires root fuse python3
@@ -26,9 +19,9 @@ compare()
 	shift
 	mkdir "$BATS_TEST_TMPDIR/reference"
 	mount -t tmpfs -o size=2G,nosuid,nodev,mode=755 reference "$BATS_TEST_TMPDIR/reference"
-	# shellcheck disable=SC2046  # a word or none
+	has_tmpfile || set -- "$@" --without tmpfile
 	timeout -k 5 110 python3 "$ROOT/tests/differential.py" --dir-a "$MNT" \
-		--dir-b "$BATS_TEST_TMPDIR/reference" $(left_out) "$@" 3>&-
+		--dir-b "$BATS_TEST_TMPDIR/reference" "$@" 3>&-
 }
 
 @test "differential: the same operations, results, trees and times as on tmpfs" {

@@ -1,4 +1,4 @@
-# 60-stress.bats: several processes at once, with expiring keys, on one mount; afterwards the tree is
+# 60-stress.bats: several processes at once, with expiring keys, on one mount; then the tree must be
 # consistent and the store empty. With the sanitizers and with the invariant checks, where they are
 # built: make VARIANT=asan, make VARIANT=debug. SEED=N repeats, STRESS_TIME=S takes longer.
 

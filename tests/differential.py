@@ -7,23 +7,23 @@ differential.py: the same random file operations on two directories; whatever di
 Directory A is the file system under test, B the reference (a tmpfs mounted nosuid,nodev). Every
 operation is performed on A, then on B, and the two outcomes are compared: the result, or the errno.
 Every --check operations the whole trees are compared, and what the open descriptors show: names,
-types, contents, sizes, modes, owners, link counts, device numbers, times, extended attributes, link
-targets, and which names are one object. Not compared: atime, st_blocks, the size of a directory, the
-order of a listing. Nothing is shrunk: `--seed S --ops N` repeats a failure exactly.
+types, contents, sizes, modes, owners, link counts, device numbers, times, extended attributes,
+link targets, and which names are one object. Not compared: atime, st_blocks, the size of a
+directory, the order of a listing. Nothing is shrunk: `--seed S --ops N` repeats a failure exactly.
 
 Structure: differential_ops.py has the operations, differential_draw.py what they
 draw from. Here: Side, one of the two trees; snapshot, the
 state of a tree in comparable form; Run, one seed; watch, the parent that notices a hang.
 
 Invariants:
-  1. Operation number i depends on the seed and on the state of B alone, never on A, so any prefix of
-     a run is a run, whatever A does.
-  2. Each side's operations run in a chroot of its own tree, so neither "..", nor a symbolic link, nor
-     the length of the path above can lead out of it or make a difference.
-  3. Absolute times differ between the sides. A time inside the run is compared as "now", every other
-     one exactly; the explicit times that operations set all lie outside the run. For a share --times
-     of the operations, the changes of mtime and ctime of all objects and parents that they name are
-     compared, after a tick of the kernel's coarse clock, so that before and after can be told apart.
+  1. Operation number i depends on the seed and on the state of B alone, never on A, so any prefix
+     of a run is a run, whatever A does.
+  2. Each side's operations run in a chroot of its own tree, so neither "..", nor a symbolic link,
+     nor the length of the path above can lead out of it or make a difference.
+  3. Absolute times differ between the sides. A time inside the run is compared as "now", every
+     other one exactly; the explicit times that operations set all lie outside the run. For a share
+     --times of the operations, the changes of mtime and ctime of all objects and parents that they
+     name are compared, after ticks of the kernel's coarse clock, so that before and after differ.
   4. Granularity of holes may differ: data found by SEEK_DATA is compared with zero blocks left out.
 """
 
@@ -127,7 +127,7 @@ class Clock:
 
     @staticmethod
     def tick():
-        """Two ticks of the coarse clock: after one, its time may still lie before that of a stat."""
+        """Two ticks of the coarse clock: after one, its time may be before that of a stat."""
         for _ in range(2):
             before = time.clock_gettime_ns(COARSE)
             while time.clock_gettime_ns(COARSE) == before:
@@ -351,7 +351,7 @@ def worker(options, seed, progress):
 
 
 def watch(options, seed):
-    """Runs a worker in a child; an operation that does not return in HANG_SECONDS is a failure too."""
+    """Runs a worker in a child; an operation that takes HANG_SECONDS is a failure too."""
     progress = mmap.mmap(-1, 4096)
     sys.stdout.flush()
     child = os.fork()

@@ -1,8 +1,8 @@
 """
 differential_ops.py: the operations of differential.py: what they do and give back.
 
-gen_NAME(rng) draws the arguments of one operation (differential_draw.py), op_NAME(side, ...) performs it
-on one side and returns what must be equal on both. Plan draws the operations of a seed.
+gen_NAME(rng) draws the arguments of one operation (differential_draw.py), op_NAME(side, ...)
+performs it on one side and returns what must be equal on both. Plan draws the operations of a seed.
 """
 
 import ctypes
@@ -187,8 +187,8 @@ def gen_truncate(rng):
 
 def op_truncate(side, path, size):
     """
-    Never to the size that the file has: whether that moves times is up to the file system, and tmpfs
-    decides by whether it has pages of the file. ftruncate and O_TRUNC always move them.
+    Never to the size that the file has: whether that moves times is up to the file system, and
+    tmpfs decides by whether it has pages of the file. ftruncate and O_TRUNC always move them.
     """
     st = os.stat(path)
     if stat.S_ISREG(st.st_mode) and st.st_size == size:
@@ -672,7 +672,8 @@ class Plan:
         """(kind, user, umask, arguments, a number in [0, 1))."""
         rng = self.rng
         kind = rng.choices(self.kinds, self.weights)[0]
-        user = USERS[0] if kind in ROOT_ONLY or rng.random() < self.root_share else rng.choice(USERS[1:])
+        by_root = kind in ROOT_ONLY or rng.random() < self.root_share
+        user = USERS[0] if by_root else rng.choice(USERS[1:])
         mask = rng.choice([0, 0, 0, 0o22, 0o27])  # never group execute alone: see MODES
         own = Draw(rng.getrandbits(64), self.known)
         return kind, user, mask, globals()["gen_" + kind](own), rng.random()

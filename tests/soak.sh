@@ -4,10 +4,10 @@
 #   CTXFS=build/ctxfs SOAK_TIME=30m tests/soak.sh      (as root; SOAK_TIME in s, or 30m, 2h)
 #
 # Mounts in a temporary folder and lets tests/tools/stress.py work in it. Its names are few, so that
-# after a warm-up the live set is of one size; what the daemon then takes is sampled, and the median of
-# the last fifth of the time may not be above that of the second fifth by more than FLAT_PERCENT and
-# FLAT_KIB. Then everything is removed, a directory of many keys comes and goes, and the daemon must end
-# cleanly. SEED=N repeats. Ends with "N passed, N failed".
+# after a warm-up the live set is of one size; what the daemon then takes is sampled, and the median
+# of the last fifth of the time may not be above that of the second fifth by more than FLAT_PERCENT
+# and FLAT_KIB. Then everything is removed, a directory of many keys comes and goes, and the daemon
+# must end cleanly. SEED=N repeats. Ends with "N passed, N failed".
 set -u
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -72,7 +72,8 @@ sample()
 	timeout 20 python3 - "$mnt/.ctx/stats.json" $((SECONDS - started)) "$(rss_kib)" <<-'END'
 		import json, sys
 		s = json.load(open(sys.argv[1]))
-		print(sys.argv[2], sys.argv[3], s["bytes_used"] // 1024, s["objects"], s["keys"], s["expired"])
+		print(sys.argv[2], sys.argv[3], s["bytes_used"] // 1024, s["objects"], s["keys"],
+		    s["expired"])
 	END
 }
 

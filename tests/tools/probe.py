@@ -3,8 +3,8 @@
 probe.py CLAIM DIRECTORY [ARGUMENT...]: what a shell cannot perform or see, for the bats files.
 
 A claim is a function of one of the modules below. It works inside DIRECTORY (its current directory,
-entered before any change of user, so that the path above needs no permissions) and raises when what it
-saw is not so.
+entered before any change of user, so that the path above needs no permissions) and raises when what
+it saw is not so.
 """
 
 import os

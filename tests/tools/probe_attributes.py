@@ -1,18 +1,12 @@
-"""probe_attributes.py: claims about attributes, users, locks, events, and things that are no files."""
+"""probe_attributes.py: claims about attributes, users, locks, events, fifos and sockets."""
 
-import ctypes
 import errno
 import fcntl
-import hashlib
-import mmap
 import os
-import random
 import select
 import socket
 import stat
 import struct
-import sys
-import threading
 import time
 
 from probing import *
@@ -33,7 +27,7 @@ def syncs():
 
 
 def times():
-    """Explicit times come back to the nanosecond, far past and future; changes move mtime and ctime."""
+    """Explicit times come back to the nanosecond, and changes move mtime and ctime."""
     put("f", b"1")
     for ns in (
         0,

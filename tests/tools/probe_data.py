@@ -1,25 +1,19 @@
 """probe_data.py: claims about values: reading, writing, holes, room, copies, mappings."""
 
-import ctypes
 import errno
-import fcntl
 import hashlib
 import mmap
 import os
 import random
-import select
-import socket
 import stat
 import struct
-import sys
 import threading
-import time
 
 from probing import *
 
 
 def sizes():
-    """Values of every interesting size come back as they were, from one read that is never short."""
+    """Values of every interesting size come back as they were, and no read is short."""
     edges = [
         0, 1, 2, 198, 199, 200, 201, 255, 256, 4095, 4096, 4097, 65535, 65536, 65537, 131072,
         MIB - 1, MIB, MIB + 1, 3 * MIB + 7,
@@ -187,7 +181,7 @@ def links():
 
 
 def set_id():
-    """A write by an ordinary user clears set-user-id, and set-group-id of what the group can execute."""
+    """A write by a user clears set-user-id, and set-group-id of what the group can execute."""
     cases = [
         (0o6777, 0o777),
         (0o4777, 0o777),
@@ -266,7 +260,7 @@ def fill(name, step=256 * KIB):
 
 
 def full(limit):
-    """At size=, new data gets ENOSPC; unlink, truncate and rename work; then there is room again."""
+    """At size=, new data gets ENOSPC; unlink, truncate, rename work; then there is room again."""
     limit = int(limit)
     os.mkdir("d")
     put("small", b"small")
@@ -320,7 +314,7 @@ def statvfs(limit):
 
 
 def copy_range(size):
-    """copy_file_range of a whole file and of odd parts; prints nothing, the caller weighs memory."""
+    """copy_file_range of a whole file; the caller weighs the memory."""
     size = int(size)
     data = pattern(MIB)
     with open("source", "wb", buffering=0) as f:

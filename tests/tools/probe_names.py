@@ -2,17 +2,11 @@
 
 import ctypes
 import errno
-import fcntl
-import hashlib
 import mmap
 import os
 import random
-import select
-import socket
 import stat
 import struct
-import sys
-import threading
 import time
 
 from probing import *
@@ -125,7 +119,7 @@ def churn(seconds):
 
 
 def cookies():
-    """A listing goes on from a position that an earlier read gave, also when what it read is gone."""
+    """A listing goes on from a position that an earlier read gave, also when that is gone."""
     os.mkdir("d")
     for i in range(3000):
         os.mknod("d/f%d" % i)
@@ -270,7 +264,7 @@ def exclusive():
 
 
 def atomic(seconds):
-    """A reader of a key that is replaced by rename sees a whole old or a whole new value, always one."""
+    """A reader of a key that is replaced by rename sees a whole value, old or new, always one."""
     end = time.monotonic() + float(seconds)
 
     def value(n):

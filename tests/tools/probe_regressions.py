@@ -1,19 +1,6 @@
 """probe_regressions.py: claims about what earlier stores of this kind got wrong."""
 
-import ctypes
-import errno
-import fcntl
-import hashlib
-import mmap
 import os
-import random
-import select
-import socket
-import stat
-import struct
-import sys
-import threading
-import time
 
 from probing import *
 

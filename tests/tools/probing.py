@@ -2,17 +2,9 @@
 
 import ctypes
 import errno
-import fcntl
-import hashlib
-import mmap
 import os
 import random
-import select
-import socket
-import stat
-import struct
 import sys
-import threading
 import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)

@@ -3,16 +3,16 @@
 stress.py --dir MOUNT [--seconds N] [--processes N] [--seed N] [--keys N]: mixed work by several
 processes in one tree, then proof that what is left is consistent.
 
-Two kinds of names. Those that begin with "k" are overwritten, cut, linked and renamed by anybody at any
-time. Those that begin with "r" are only ever replaced as a whole, by rename or exchange, and their
-values carry a checksum: who reads one must see a whole value. Many keys get TTLs of a fraction of a
-second, so that expiry meets everything else; an errno that a race or an expiry explains is part of the
-work, any other one fails.
+Two kinds of names. Those that begin with "k" are overwritten, cut, linked and renamed by anybody at
+any time. Those that begin with "r" are only ever replaced as a whole, by rename or exchange, and
+their values carry a checksum: who reads one must see a whole value. Many keys get TTLs of a
+fraction of a second, so that expiry meets everything else; an errno that a race or an expiry
+explains is part of the work, any other one fails.
 
-Afterwards, when every TTL has run out: each name that is listed resolves, once; the type in the listing is
-that of stat; an object has as many names as its link count says; a directory counts its directories; a
-value reads to its exact size. Then everything is removed, and the store must be as empty as before:
-objects at once, memory too, but for what a small store keeps (SLACK).
+Afterwards, when every TTL has run out: each name that is listed resolves, once; the type in the
+listing is that of stat; an object has as many names as its link count says; a directory counts its
+directories; a value reads to its exact size. Then everything is removed, and the store must be as
+empty as before: objects at once, memory too, but for what a small store keeps (SLACK).
 
 Ends with 0, or 1 after one line for each thing that was wrong.
 """
@@ -70,6 +70,8 @@ class Worker:
         self.rng = random.Random(options.seed * 1000 + number)
         self.fds, self.maps, self.serial = [], [], 0
         self.work = [getattr(self, name) for name in dir(self) if name.startswith("do_")]
+        if not options.tmpfile:
+            self.work.remove(self.do_tmpfile)
         self.counts = collections.Counter()
 
     def directory(self):
@@ -308,6 +310,18 @@ def within(seconds, condition):
     return True
 
 
+def has_tmpfile(directory):
+    """Old versions of libfuse do not pass it on."""
+    try:
+        os.close(os.open(directory, os.O_TMPFILE | os.O_RDWR, 0o600))
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        print("without O_TMPFILE")
+        return False
+    return True
+
+
 def unresolved(top):
     return [
         os.path.join(base, n)
@@ -408,6 +422,7 @@ def main():
     if options.full:
         EXPECTED.add(errno.ENOSPC)
     print("seed %d" % options.seed)
+    options.tmpfile = has_tmpfile(options.dir)
     before = figures(options.dir)
     top = os.path.join(options.dir, "stress-%d" % os.getpid())
     for i in range(DIRECTORIES):

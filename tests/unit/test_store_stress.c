@@ -472,6 +472,39 @@ static void appends(void)
 	store_close(s);
 }
 
+/* ---- a name, not what it once named ---- */
+
+static void *set_body(void *context)
+{
+	struct worker *w = context;
+	while (!atomic_load(&stop))
+		CHECK(store_set(s, "k", w->buffer, 1 + below(w, 500), 0) == 0);
+	return NULL;
+}
+
+/* What is set by a name that moved away at the same time must not reach it under its new name. */
+static void sets_by_name(void)
+{
+	const struct store_options options = { .shards = 64 };
+	char value[8];
+	open_store(&options);
+	/* Born elsewhere, "k" is a link to another shard. */
+	CHECK(store_set(s, "other", "mine", 4, 0) == 0);
+	CHECK(store_rename(s, STORE_ROOT, "other", 5, STORE_ROOT, "k", 1, 0) == 0);
+	run_threads(set_body, 2);
+	for (unsigned i = 0; i < scaled(20000); i++) {
+		CHECK(store_rename(s, STORE_ROOT, "k", 1, STORE_ROOT, "other", 5, 0) == 0);
+		CHECK(store_set(s, "other", "mine", 4, 0) == 0);
+		for (unsigned tries = 0; tries < 4; tries++)
+			CHECK(store_get(s, "other", value, 8) == 4 && !memcmp(value, "mine", 4));
+		CHECK(store_rename(s, STORE_ROOT, "other", 5, STORE_ROOT, "k", 1, 0) == 0);
+	}
+	atomic_store(&stop, true);
+	join_threads(2);
+	CHECK(store_check(s) == 0);
+	store_close(s);
+}
+
 /* ---- the bound ---- */
 
 enum { LIMIT = 6 << 20 };
@@ -638,6 +671,7 @@ int main(int argc, char **argv)
 	tap_case("store: threads do everything at once, 1 shard", mixed_one_shard);
 	tap_case("store: threads do everything at once, 8 shards", mixed_many_shards);
 	tap_case("store: a listing shows each name that stays exactly once", listings);
+	tap_case("store: a value is set by its name, not by what that once named", sets_by_name);
 	tap_case("store: concurrent appends neither overlap nor get lost", appends);
 	tap_case("store: the bound holds, and what frees memory works at it", bound);
 	tap_case("store: keys that expire while they are renamed and linked all go", expiring);
