@@ -15,7 +15,7 @@ static int change_begin(struct batch *b, struct store *s, uint64_t number, struc
 	batch_init(b, s);
 	batch_lock_number(b, number);
 	batch_lock(b);
-	*object = shard_object(core_shard_of_number(s, number), number);
+	*object = core_object(s, number);
 	if (!*object)
 		return -ENOENT;
 	return core_expired(*object) ? -ESTALE : 0;

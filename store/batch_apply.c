@@ -20,6 +20,7 @@ static bool is_key(const struct object *object)
 static void apply_object_put(struct batch *b, struct batch_op *op)
 {
 	struct object *object = op->object;
+	lock_assert_held(&op->shard->lock);
 	index_insert(&op->shard->objects, hash_number(object->number), object);
 	op->shard->keys += is_key(object);
 	shard_wheel(op->shard, object);
@@ -40,6 +41,7 @@ static void drop_directory(struct batch_op *op)
 static void apply_object_del(struct batch *b, struct batch_op *op)
 {
 	struct object *object = op->object;
+	lock_assert_held(&op->shard->lock);
 	assert(!object->holds && b->dead_count < BATCH_DEAD_MAX);
 	bool found = index_remove(&op->shard->objects, hash_number(object->number), object);
 	assert(found);
@@ -57,6 +59,7 @@ static void apply_name_put(struct batch *b, struct batch_op *op)
 	struct batch_name *name = &op->name;
 	struct shard *shard = core_shard_of_hash(b->store, name->key.hash);
 	struct object *object = op->object;
+	lock_assert_held(&shard->lock);
 	if (name->directory) {
 		struct dirvec *entries = &name->directory->entries;
 		if (!name->cookie) {
@@ -85,6 +88,7 @@ static void apply_name_del(struct batch *b, struct batch_op *op)
 	struct batch_name *name = &op->name;
 	struct shard *shard = core_shard_of_hash(b->store, name->key.hash);
 	struct shard_name found;
+	lock_assert_held(&shard->lock);
 	bool there = shard_name(shard, &name->key, &found);
 	assert(there && found.number == op->object->number);
 	void *entry = found.link ? shard_link_mark(found.link) : (void *)found.object;
@@ -108,6 +112,7 @@ static void apply_attr(struct batch_op *op)
 	const struct batch_attr *attr = &op->attr;
 	struct object *object = op->object;
 	struct object_times *t = &object->times;
+	lock_assert_held(&op->shard->lock);
 	if (attr->mask & STORE_SET_MODE)
 		object->mode = (uint16_t)((object->mode & S_IFMT) | (attr->mode & 07777));
 	if (attr->mask & STORE_SET_UID)
@@ -138,6 +143,7 @@ static void apply_attr(struct batch_op *op)
 
 static void apply_ttl(struct batch *b, struct batch_op *op)
 {
+	lock_assert_held(&op->shard->lock);
 	op->object->extra->period_ns = op->ttl.period_ns;
 	op->object->extra->deadline_ns = op->ttl.deadline_ns;
 	shard_wheel(op->shard, op->object);

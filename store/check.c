@@ -34,7 +34,7 @@ static void fault(struct check *c, uint64_t number, const char *what)
 
 static struct object *find(struct check *c, uint64_t number)
 {
-	return shard_object(core_shard_of_number(c->store, number), number);
+	return core_object(c->store, number);
 }
 
 static void check_name(struct check *c, const struct object *object,
@@ -44,8 +44,8 @@ static void check_name(struct check *c, const struct object *object,
 	struct shard_name found;
 	struct dirvec_entry entry;
 	c->names++;
-	if (!shard_name(core_shard_of_hash(c->store, key.hash), &key, &found) ||
-	    found.number != object->number || found.cookie != ref->cookie)
+	if (!core_name(c->store, &key, &found) || found.number != object->number ||
+	    found.cookie != ref->cookie)
 		fault(c, object->number, "lists a name that its index does not lead back from");
 	struct object *directory = find(c, ref->directory);
 	if (!directory || !object_is_dir(directory) || !directory->directory)
@@ -93,7 +93,7 @@ static void check_object(void *entry, void *context)
 	struct object_name_ref ref;
 	uint64_t names = 0;
 	if (core_shard_of_number(c->store, object->number) != c->shard ||
-	    shard_object(c->shard, object->number) != object)
+	    core_object(c->store, object->number) != object)
 		fault(c, object->number, "is in the wrong place");
 	if (object_check(object))
 		fault(c, object->number, "contradicts itself");

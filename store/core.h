@@ -66,6 +66,25 @@ static inline struct shard *core_shard_of_number(const struct store *s, uint64_t
 	return &s->shards[(number & ((1U << CORE_NUMBER_BITS) - 1)) >> s->shard_shift];
 }
 
+/*
+ * As shard_object() and shard_name(), for a caller who holds the shard's lock among others: clang
+ * cannot follow a set of locks, so debug builds check instead.
+ */
+static inline struct object *core_object(const struct store *s, uint64_t number)
+{
+	struct shard *shard = core_shard_of_number(s, number);
+	lock_assert_held(&shard->lock);
+	return shard_object(shard, number);
+}
+
+static inline bool core_name(const struct store *s, const struct shard_key *key,
+			     struct shard_name *found)
+{
+	struct shard *shard = core_shard_of_hash(s, key->hash);
+	lock_assert_held(&shard->lock);
+	return shard_name(shard, key, found);
+}
+
 /* A new object number, for an object born with a name of this hash. */
 uint64_t core_number_new(struct store *s, uint64_t hash);
 

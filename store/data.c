@@ -118,7 +118,7 @@ static int write_once(struct store *s, uint64_t number, uint64_t offset, const v
 	batch_init(&b, s);
 	batch_lock_number(&b, number);
 	batch_lock(&b);
-	struct object *object = shard_object(shard, number);
+	struct object *object = core_object(s, number);
 	int err = check_writable(object);
 	if (!err && (flags & STORE_APPEND))
 		offset = object->size;
@@ -180,7 +180,7 @@ static int change_range(struct store *s, uint64_t number, enum batch_kind kind, 
 	batch_init(&b, s);
 	batch_lock_number(&b, number);
 	batch_lock(&b);
-	struct object *object = shard_object(core_shard_of_number(s, number), number);
+	struct object *object = core_object(s, number);
 	err = check_writable(object);
 	if (err == -EINVAL)
 		err = -ENODEV; /* as fallocate(2) says of what is no file */
@@ -297,8 +297,8 @@ ssize_t store_copy(struct store *s, uint64_t from, uint64_t from_offset, uint64_
 	batch_lock_number(&b, from);
 	batch_lock_number(&b, to);
 	batch_lock(&b);
-	c.from = shard_object(core_shard_of_number(s, from), from);
-	c.to = shard_object(core_shard_of_number(s, to), to);
+	c.from = core_object(s, from);
+	c.to = core_object(s, to);
 	err = copy_check(&c);
 	if (!err && c.length) {
 		add_written(&b, c.to, flags);

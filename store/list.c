@@ -112,6 +112,7 @@ static bool mget_find(struct mget_key *keys, size_t count)
 		struct shard_name found;
 		keys[i].object = NULL;
 		keys[i].number = 0;
+		lock_assert_held(&keys[i].shard->lock);
 		if (!shard_name(keys[i].shard, &keys[i].key, &found))
 			continue;
 		keys[i].object = found.object;
@@ -160,7 +161,7 @@ static bool mget_resolve(struct store *s, struct mget_key *keys, size_t count,
 		struct shard *shard = core_shard_of_number(s, keys[i].number);
 		if (!(bits->word[shard->id / 64] & (UINT64_C(1) << (shard->id % 64))))
 			return false;
-		keys[i].object = shard_object(shard, keys[i].number);
+		keys[i].object = core_object(s, keys[i].number);
 	}
 	return true;
 }
@@ -269,8 +270,7 @@ static size_t list_fill(struct store *s, uint64_t directory, const struct dirvec
 		index_prefetch_entry(&shard->objects, hash_number(from[i].number));
 	}
 	for (size_t i = 0; i < count; i++) {
-		struct shard *shard = core_shard_of_number(s, from[i].number);
-		struct object *object = shard_object(shard, from[i].number);
+		struct object *object = core_object(s, from[i].number);
 		struct object_name_ref ref;
 		bool there = object && object_name_at(object, directory, from[i].cookie, &ref);
 		assert(there); /* the directory is held, so the name still names it */

@@ -322,8 +322,7 @@ static int birth_valid(const struct store_birth *birth)
 static int create_commit(struct batch *b, struct directory *directory, const struct shard_key *key,
 			 struct object *object, const struct names_birth *n, struct timespec now)
 {
-	struct shard *home = core_shard_of_number(b->store, directory->number);
-	struct object *parent = shard_object(home, directory->number);
+	struct object *parent = core_object(b->store, directory->number);
 	batch_add(b, BATCH_OBJECT_PUT, object);
 	batch_name_put(b, object, directory, key, 0);
 	batch_touch_directory(b, parent, now, object_is_dir(object) ? 1 : 0);
@@ -349,19 +348,19 @@ static int create_in(struct store *s, struct directory *directory, const struct 
 	int err = fresh_new(s, key->hash, key->length, n, &parent, now, &object);
 	if (err)
 		return err;
-	struct shard *shard = core_shard_of_number(s, object->number);
+	struct account *account = &core_shard_of_number(s, object->number)->account;
 	batch_init(&b, s);
 	batch_lock_number(&b, directory->number);
 	batch_lock_number(&b, object->number);
 	batch_lock(&b);
-	if (shard_name(shard, key, &taken)) {
+	if (core_name(s, key, &taken)) {
 		err = -EEXIST;
-		fresh_free(&shard->account, object);
+		fresh_free(account, object);
 	} else {
 		hold(object, flags);
 		err = create_commit(&b, directory, key, object, n, now);
 		if (!err && attr)
-			core_attr(shard_object(shard, object->number), 0, attr);
+			core_attr(core_object(s, object->number), 0, attr);
 	}
 	batch_unlock(&b);
 	return err;
@@ -456,23 +455,21 @@ static int link_in(struct store *s, struct directory *directory, const struct sh
 		   uint64_t number, unsigned flags, struct store_attr *attr)
 {
 	struct timespec now = core_time();
-	struct shard *shard = core_shard_of_number(s, number);
 	struct batch b;
 	batch_init(&b, s);
 	batch_lock_number(&b, directory->number);
 	batch_lock_number(&b, number);
 	batch_lock_name(&b, key);
 	batch_lock(&b);
-	struct object *object = shard_object(shard, number);
+	struct object *object = core_object(s, number);
 	int err = link_check(object);
 	if (!err) {
-		struct shard *home = core_shard_of_number(s, directory->number);
 		batch_name_put(&b, object, directory, key, 0);
 		struct batch_op *op = batch_add(&b, BATCH_ATTR, object);
 		op->attr.mask = BATCH_SET_NLINK | STORE_SET_CTIME;
 		op->attr.nlink = object->nlink + 1;
 		op->attr.ctime = now;
-		batch_touch_directory(&b, shard_object(home, directory->number), now, 0);
+		batch_touch_directory(&b, core_object(s, directory->number), now, 0);
 		if (!object->nlink)
 			batch_arm(&b, object);
 		err = batch_commit(&b);

@@ -95,7 +95,7 @@ static int set_existing(struct store *s, const struct shard_key *key, struct set
 	batch_lock_name(&b, key);
 	batch_lock(&b);
 	/* or found.object stays NULL, which set_object() checks */
-	(void)shard_name(core_shard_of_hash(s, key->hash), key, &found);
+	(void)core_name(s, key, &found);
 	if (found.link) {
 		/* Both shards together, or a rename could come between, and the value would reach the
 		 * object under its new name. */
@@ -104,9 +104,8 @@ static int set_existing(struct store *s, const struct shard_key *key, struct set
 		batch_lock_name(&b, key);
 		batch_lock_number(&b, number);
 		batch_lock(&b);
-		if (shard_name(core_shard_of_hash(s, key->hash), key, &found) &&
-		    found.number == number)
-			found.object = shard_object(core_shard_of_number(s, number), number);
+		if (core_name(s, key, &found) && found.number == number)
+			found.object = core_object(s, number);
 		else
 			found.object = NULL;
 	}

@@ -31,15 +31,14 @@ static int remove_name(struct store *s, struct directory *directory, const struc
 {
 	struct timespec now = core_time();
 	struct shard *shard = core_shard_of_number(s, found->number);
-	struct shard *home = core_shard_of_number(s, directory->number);
 	struct batch b;
 	batch_init(&b, s);
 	batch_lock_number(&b, directory->number);
 	batch_lock_number(&b, found->number);
 	batch_lock_name(&b, key);
 	batch_lock(&b);
-	struct object *object = shard_object(shard, found->number);
-	struct object *parent = shard_object(home, directory->number);
+	struct object *object = core_object(s, found->number);
+	struct object *parent = core_object(s, directory->number);
 	assert(object && parent);
 	int err = remove_check(object, how);
 	if (!err) {

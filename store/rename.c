@@ -91,7 +91,7 @@ static void rename_lock(struct rename *r, struct batch *b)
 
 static struct object *object_of(struct rename *r, uint64_t number)
 {
-	struct object *object = shard_object(core_shard_of_number(r->store, number), number);
+	struct object *object = core_object(r->store, number);
 	assert(object);
 	return object;
 }

@@ -28,7 +28,9 @@ static int shard_init(struct shard *shard, struct store *s, unsigned id)
 	}
 	wheel_init(&shard->wheel, core_now());
 	lock_init(&shard->lock, LOCK_SHARD, id);
+	lock_acquire(&shard->lock);
 	shard_account_tables(shard);
+	lock_release(&shard->lock);
 	return 0;
 }
 

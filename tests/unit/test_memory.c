@@ -130,8 +130,8 @@ static void cost_of(size_t size)
 		process = ((double)(resident() - before) - useful) / i;
 		worst = account > worst ? account : worst;
 	}
-	printf("# values of %zu: %.1f bytes a key by the account, %.1f by the process; worst %.1f\n",
-	       size, account, process, worst);
+	printf("# values of %zu: %.1f bytes a key charged, %.1f resident; worst %.1f\n", size,
+	       account, process, worst);
 	CHECK(account <= OVERHEAD_MAX);
 	CHECK(SANITIZED || process <= OVERHEAD_MAX);
 	CHECK(worst <= OVERHEAD_GROWING);

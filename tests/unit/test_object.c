@@ -1,6 +1,6 @@
 /*
- * test_object.c: objects by themselves: rooms, names beyond the first, extended attributes, and that
- * all of it is charged, moved and given back.
+ * test_object.c: objects by themselves: rooms, names beyond the first, extended attributes; and
+ * that all of it is charged, moved and given back.
  */
 #include "store/object.h"
 
