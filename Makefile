@@ -187,8 +187,9 @@ else
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=asan all units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=tsan units
+	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=debug all units
 	$(Q)OUT=$(BUILD) tests/run \
-		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests bats:tests \
+		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests unit:$(BUILD)/debug/tests bats:tests \
 		$(call asan_runs,$(ASAN_BATS))
 endif
 

@@ -109,11 +109,11 @@ static int setattr_commit(struct batch *b, struct object *object, const struct s
 		return err;
 	if (resize && set->size == object->size && !(flags & STORE_BY_HANDLE))
 		resize = false;
-	if (!resize && set->mask == STORE_SET_SIZE)
-		return 0;
 	/* First, so that a mode that is set stands. */
 	if (flags & STORE_KILL_SETID)
 		batch_kill_setid(b, object);
+	if (!resize && set->mask == STORE_SET_SIZE && !b->count)
+		return 0;
 	setattr_attr(b, object, set, resize);
 	if (resize || (set->mask & STORE_SET_MTIME_NOW))
 		batch_rearm(b, object);

@@ -176,7 +176,8 @@ is_mounted()
 
 mount_answers()
 {
-	is_mounted && timeout 10 stat -f "$MNT" >/dev/null 2>&1
+	# By type: while a dead mount goes away, its line is still there when the bare directory answers.
+	is_mounted && [ "$(timeout 10 stat -f -c %T "$MNT" 2>/dev/null)" = fuseblk ]
 }
 
 # The number of the FUSE connection, which is the minor device number of the mount.

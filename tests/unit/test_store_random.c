@@ -19,7 +19,16 @@
 enum { CHECK_EVERY = 300 };
 
 static unsigned char actual[BYTES + 1];
+/* Under a sanitizer, which is slow, fewer. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
+	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+static unsigned operations = 10000;
+#else
 static unsigned operations = 30000;
+#endif
 
 /* ---- objects ---- */
 

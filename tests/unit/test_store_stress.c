@@ -26,7 +26,7 @@
 #endif
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||                               \
 	__has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-enum { STRIDE = 8 };
+enum { STRIDE = 12 };
 #else
 enum { STRIDE = 1 };
 #endif
