@@ -19,6 +19,7 @@
 struct check {
 	struct store *store;
 	struct shard *shard;
+	const struct object *object; /* the one in hand */
 	unsigned faults;
 	uint64_t names;   /* listed by objects */
 	uint64_t indexed; /* in name indexes */
@@ -37,9 +38,10 @@ static struct object *find(struct check *c, uint64_t number)
 	return core_object(c->store, number);
 }
 
-static void check_name(struct check *c, const struct object *object,
-		       const struct object_name_ref *ref)
+static void check_name(void *context, const struct object_name_ref *ref)
 {
+	struct check *c = context;
+	const struct object *object = c->object;
 	struct shard_key key = shard_key(ref->directory, ref->bytes, ref->length);
 	struct shard_name found;
 	struct dirvec_entry entry;
@@ -90,18 +92,15 @@ static void check_object(void *entry, void *context)
 {
 	struct check *c = context;
 	const struct object *object = entry;
-	struct object_name_ref ref;
-	uint64_t names = 0;
+	uint64_t names = c->names;
 	if (core_shard_of_number(c->store, object->number) != c->shard ||
 	    core_object(c->store, object->number) != object)
 		fault(c, object->number, "is in the wrong place");
 	if (object_check(object))
 		fault(c, object->number, "contradicts itself");
-	for (bool more = object_name_any(object, &ref); more; names++) {
-		check_name(c, object, &ref);
-		more = object_name_next(object, ref.directory, ref.cookie, &ref);
-	}
-	if (!names && !object->holds && object->number != STORE_ROOT)
+	c->object = object;
+	object_names(object, check_name, c);
+	if (names == c->names && !object->holds && object->number != STORE_ROOT)
 		fault(c, object->number, "has neither names nor holds");
 	if (object_is_dir(object))
 		check_directory(c, object);

@@ -14,6 +14,7 @@
 #include "store/names.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Shards as bits, so that they come out ascending and once each. */
@@ -345,25 +346,66 @@ int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned fla
 	return 0;
 }
 
-int store_names(struct store *s, uint64_t number, store_each_name *each, void *context)
+/* All names of an object, one after the other, each behind its directory and its length. */
+struct names_copy {
+	size_t size; /* of bytes */
+	size_t need; /* of what there is to copy */
+	int count;
+	char *bytes;
+};
+
+enum { NAMES_HEADER = sizeof(uint64_t) + 1 };
+
+static void names_copy_one(void *context, const struct object_name_ref *ref)
+{
+	struct names_copy *copy = context;
+	size_t at = copy->need;
+	copy->need += NAMES_HEADER + ref->length;
+	copy->count++;
+	if (copy->need > copy->size)
+		return;
+	uint8_t length = (uint8_t)ref->length;
+	memcpy(copy->bytes + at, &ref->directory, sizeof(ref->directory));
+	memcpy(copy->bytes + at + sizeof(ref->directory), &length, 1);
+	memcpy(copy->bytes + at + NAMES_HEADER, ref->bytes, ref->length);
+}
+
+static void names_copy_all(struct store *s, uint64_t number, struct names_copy *copy)
 {
 	struct shard *shard = core_shard_of_number(s, number);
-	struct object_name_ref ref = { 0 };
-	char name[STORE_NAME_MAX];
-	int count = 0;
-	/* One name under each hold of the lock: the callback runs without it. Names that come and
-	 * go meanwhile may be missed, but those that stay are not. */
-	for (bool more = true; more; count += more) {
-		uint64_t directory = ref.directory;
-		uint64_t cookie = ref.cookie;
-		lock_acquire(&shard->lock);
-		struct object *object = shard_object(shard, number);
-		more = object && object_name_next(object, directory, cookie, &ref);
-		if (more)
-			memcpy(name, ref.bytes, ref.length);
-		lock_release(&shard->lock);
-		if (more)
-			each(context, ref.directory, name, ref.length);
+	copy->need = 0;
+	copy->count = 0;
+	lock_acquire(&shard->lock);
+	const struct object *object = shard_object(shard, number);
+	if (object)
+		object_names(object, names_copy_one, copy);
+	lock_release(&shard->lock);
+}
+
+int store_names(struct store *s, uint64_t number, store_each_name *each, void *context)
+{
+	char few[1024];
+	struct names_copy copy = { .size = sizeof(few), .bytes = few };
+	char *many = NULL;
+	/* Copied under one hold of the lock, as the callback runs without it. */
+	names_copy_all(s, number, &copy);
+	while (copy.need > copy.size) {
+		free(many);
+		many = malloc(copy.need);
+		if (!many)
+			return -ENOMEM;
+		copy.bytes = many;
+		copy.size = copy.need;
+		names_copy_all(s, number, &copy);
 	}
-	return count;
+	for (size_t at = 0; at < copy.need;) {
+		uint64_t directory;
+		uint8_t length;
+		memcpy(&directory, copy.bytes + at, sizeof(directory));
+		memcpy(&length, copy.bytes + at + sizeof(directory), 1);
+		each(context, directory, copy.bytes + at + NAMES_HEADER, length);
+		at += NAMES_HEADER + (size_t)length;
+	}
+	free(many);
+	return copy.count;
 }

@@ -439,7 +439,7 @@ int store_tmpfile(struct store *s, uint64_t number, const struct store_birth *bi
 	return err;
 }
 
-static int link_check(const struct object *object)
+static int link_check(const struct store *s, const struct object *object)
 {
 	if (!object)
 		return -ENOENT;
@@ -447,7 +447,10 @@ static int link_check(const struct object *object)
 		return -EPERM;
 	if (core_expired(object))
 		return -ESTALE;
-	return object->nlink >= STORE_LINKS_MAX ? -EMLINK : 0;
+	if (object->nlink >= STORE_LINKS_MAX)
+		return -EMLINK;
+	/* Names are charged past the bound, because a rename must not be refused; a link may be. */
+	return account_free(&s->total) ? 0 : -ENOSPC;
 }
 
 /* With the directory held, and the name free. */
@@ -462,7 +465,7 @@ static int link_in(struct store *s, struct directory *directory, const struct sh
 	batch_lock_name(&b, key);
 	batch_lock(&b);
 	struct object *object = core_object(s, number);
-	int err = link_check(object);
+	int err = link_check(s, object);
 	if (!err) {
 		batch_name_put(&b, object, directory, key, 0);
 		struct batch_op *op = batch_add(&b, BATCH_ATTR, object);

@@ -196,22 +196,18 @@ bool object_name_any(const struct object *object, struct object_name_ref *ref)
 	return true;
 }
 
-bool object_name_next(const struct object *object, uint64_t directory, uint64_t cookie,
-		      struct object_name_ref *ref)
+void object_names(const struct object *object, object_name_fn *visit, void *context)
 {
-	if (!directory)
-		return object_name_any(object, ref);
-	bool embedded = object->name_directory == directory && object->name_cookie == cookie;
-	const struct object_name *name = object->extra ? object->extra->names : NULL;
-	if (!embedded) {
-		while (name && !name_is(name, directory, cookie))
-			name = name->next;
-		name = name ? name->next : NULL;
+	struct object_name_ref ref;
+	if (name_embedded(object)) {
+		name_ref_embedded(object, &ref);
+		visit(context, &ref);
 	}
-	if (!name)
-		return false;
-	name_ref(name, ref);
-	return true;
+	const struct object_name *name = object->extra ? object->extra->names : NULL;
+	for (; name; name = name->next) {
+		name_ref(name, &ref);
+		visit(context, &ref);
+	}
 }
 
 struct object_name *object_name_new(struct account *account, uint64_t directory, const char *bytes,

@@ -156,9 +156,9 @@ bool object_name_at(const struct object *object, uint64_t directory, uint64_t co
 /* Any name: the embedded one, or else the oldest. False if it has none. */
 bool object_name_any(const struct object *object, struct object_name_ref *ref);
 
-/* The name after that at (directory, cookie), the first after (0, 0). False at the end. */
-bool object_name_next(const struct object *object, uint64_t directory, uint64_t cookie,
-		      struct object_name_ref *ref);
+/* Visits every name: the embedded one first, then the others, oldest first. */
+typedef void object_name_fn(void *context, const struct object_name_ref *ref);
+void object_names(const struct object *object, object_name_fn *visit, void *context);
 
 /* Allocates a name to be added later; charged past the bound (it is small and must not be
  * refused). */

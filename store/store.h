@@ -154,7 +154,7 @@ int store_lookup(struct store *s, uint64_t directory, const char *name, size_t l
  * Makes an object of any type and its name in one step; the set-group-id bit of the directory gives
  * its group to the child (and itself to a child directory). flags: STORE_HOLD. -EEXIST; -ENOTDIR;
  * -ENOENT (the directory was removed); -ENAMETOOLONG; -EINVAL (empty name, ".", "..", '/' or NUL in
- * it, unknown type, target length 0); -EMLINK (mkdir); -ENOSPC.
+ * it, unknown type, target length 0); -ENOSPC.
  */
 int store_create(struct store *s, uint64_t directory, const char *name, size_t length,
 		 const struct store_birth *birth, unsigned flags, struct store_attr *attr);
@@ -213,8 +213,10 @@ typedef bool store_emit(void *context, const struct store_dirent *entry);
 int store_readdir(struct store *s, uint64_t directory, uint64_t after, unsigned flags,
 		  store_emit *emit, void *context);
 
-/* Calls emit-like `each` for every name of the object; no lock held. Returns the number of
- * names. */
+/*
+ * Calls `each` for every name that the object has at one moment; no lock is held. Returns the number
+ * of names, 0 also if there is no such object.
+ */
 typedef void store_each_name(void *context, uint64_t directory, const char *name, size_t length);
 int store_names(struct store *s, uint64_t number, store_each_name *each, void *context);
 

@@ -133,6 +133,13 @@ static bool ref_is(const struct object_name_ref *ref, const struct listed *l)
 	       ref->length == strlen(l->text) && !memcmp(ref->bytes, l->text, ref->length);
 }
 
+static void check_listed(void *context, const struct object_name_ref *ref)
+{
+	unsigned *seen = context;
+	CHECK(*seen < count && ref_is(ref, &list[*seen]));
+	(*seen)++;
+}
+
 static void check_names(const struct object *o)
 {
 	struct object_name_ref ref = { 0 };
@@ -140,11 +147,7 @@ static void check_names(const struct object *o)
 	CHECK(object_check(o) == 0);
 	CHECK(object_name_any(o, &ref) == (count > 0));
 	CHECK(!count || ref_is(&ref, &list[0]));
-	for (bool more = object_name_next(o, 0, 0, &ref); more;
-	     more = object_name_next(o, ref.directory, ref.cookie, &ref)) {
-		CHECK(seen < count && ref_is(&ref, &list[seen]));
-		seen++;
-	}
+	object_names(o, check_listed, &seen);
 	CHECK(seen == count);
 	for (unsigned tries = 0; count && tries < 4; tries++) {
 		const struct listed *l = &list[tap_below(count)];
