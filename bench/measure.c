@@ -42,20 +42,26 @@ struct worker {
 	uint64_t random;
 	uint64_t done; /* calls */
 	uint64_t begin_ns, end_ns;
-	char *value;  /* to set */
-	char *buffer; /* to get: one value of a batch after the other */
+	uint64_t cpu_ns; /* of the round, that this thread had of a processor */
+	char *value;     /* to set */
+	char *buffer;    /* to get: one value of a batch after the other */
 	struct store_item items[BATCH_MAX];
 	struct histogram latency;
 };
 
 static uint64_t clock_cost_ns;
 
-static uint64_t clock_ns(void)
+static uint64_t clock_read(clockid_t clock)
 {
 	struct timespec now;
-	int err = clock_gettime(CLOCK_MONOTONIC, &now);
+	int err = clock_gettime(clock, &now);
 	assert(!err);
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static uint64_t clock_ns(void)
+{
+	return clock_read(CLOCK_MONOTONIC);
 }
 
 /* The least that lies between two readings. */
@@ -171,6 +177,7 @@ static void *worker_main(void *arg)
 	unsigned every = sample_every(w);
 	w->done = 0;
 	(void)pthread_barrier_wait(w->start); /* tells one thread that it is the last: no matter */
+	uint64_t cpu_begin = clock_read(CLOCK_THREAD_CPUTIME_ID);
 	uint64_t now = clock_ns();
 	uint64_t deadline = w->seconds_ns ? now + w->seconds_ns : UINT64_MAX;
 	w->begin_ns = now;
@@ -184,16 +191,18 @@ static void *worker_main(void *arg)
 			call(w);
 	}
 	w->end_ns = clock_ns();
+	w->cpu_ns = clock_read(CLOCK_THREAD_CPUTIME_ID) - cpu_begin;
 	return NULL;
 }
 
-/* Runs the prepared workers together. Keys a second. */
-static double round_run(struct bench *b, struct row *row)
+/* Runs the prepared workers together. */
+static void round_run(struct bench *b, struct row *row, unsigned round)
 {
 	pthread_barrier_t start;
 	uint64_t begin = UINT64_MAX;
 	uint64_t end = 0;
 	uint64_t calls = 0;
+	uint64_t cpu = 0;
 	if (pthread_barrier_init(&start, NULL, b->threads))
 		die("no barrier");
 	for (unsigned t = 0; t < b->threads; t++) {
@@ -211,10 +220,13 @@ static double round_run(struct bench *b, struct row *row)
 		begin = w->begin_ns < begin ? w->begin_ns : begin;
 		end = w->end_ns > end ? w->end_ns : end;
 		calls += w->done;
+		cpu += w->cpu_ns;
 		histogram_merge(&row->latency, &w->latency);
 	}
 	(void)pthread_barrier_destroy(&start);
-	return (double)(calls * row->op->batch) * 1e9 / (double)(end - begin);
+	double keys = (double)(calls * row->op->batch);
+	row->rate[round] = keys * 1e9 / (double)(end - begin);
+	row->cpu_rate[round] = keys * 1e9 / (double)cpu;
 }
 
 /* A round of keys drawn, for its time. */
@@ -225,7 +237,7 @@ static void round_drawn(struct bench *b, struct row *row, unsigned round)
 		b->workers[t].seconds_ns = (uint64_t)(seconds * 1e9);
 		b->workers[t].calls = UINT64_MAX;
 	}
-	row->rate[round] = round_run(b, row);
+	round_run(b, row, round);
 }
 
 /* A round of every key once: its part of each thread's share. */
@@ -238,7 +250,7 @@ static void round_once(struct bench *b, struct row *row, unsigned round)
 		w->seconds_ns = 0;
 		w->calls = share * (round + 1) / rounds - share * round / rounds;
 	}
-	row->rate[round] = round_run(b, row);
+	round_run(b, row, round);
 }
 
 /* ---- one store ---- */

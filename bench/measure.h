@@ -25,7 +25,8 @@ struct op {
 struct row {
 	const struct op *op;
 	enum stream stream;
-	double rate[ROUNDS_MAX];
+	double rate[ROUNDS_MAX];     /* keys a second */
+	double cpu_rate[ROUNDS_MAX]; /* keys a second of processor time, all threads' added up */
 	struct histogram latency;
 };
 

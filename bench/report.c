@@ -40,20 +40,24 @@ static double overhead(const struct bench *b)
 void report_head(const struct origin *o, const struct options *options)
 {
 	printf("%s, %ld processors, Linux %s, %s, ctxfs %s, seed %" PRIu64 "\n"
-	       "keys of %d bytes; median of %u rounds; p50 and p99 are of one call, and a batch is "
-	       "one call;\nmemory in bytes a key, overhead what the account holds beyond key and "
+	       "keys of %d bytes; median of %u rounds; M/cpu s: millions of keys in a second of processor "
+	       "time,\nwhich tells a busy machine from a slow store; p50 and p99 are of one call, and a "
+	       "batch is one call;\nmemory in bytes a key, overhead what the account holds beyond key and "
 	       "value\n\n",
 	       o->machine, o->processors, o->kernel, o->date, CTXFS_VERSION, options->seed,
 	       KEY_LENGTH, options->rounds);
-	printf("%-10s %6s %3s %8s %-8s %9s %10s %10s %9s %9s %9s\n", "operation", "bytes", "thr",
-	       "keys", "access", "M keys/s", "p50 us", "p99 us", "account", "resident", "overhead");
+	printf("%-10s %6s %3s %8s %-8s %8s %8s %9s %9s %9s %9s %9s\n", "operation", "bytes", "thr",
+	       "keys", "access", "M keys/s", "M/cpu s", "p50 us", "p99 us", "account", "resident",
+	       "overhead");
 }
 
 void report_row(const struct bench *b, const struct row *row)
 {
 	double keys = (double)b->draw->keys;
-	printf("%-10s %6zu %3u %8zu %-8s %9.3f %10.2f %10.2f", row->op->name, b->size, b->threads,
-	       b->draw->keys, stream_name[row->stream], median(row->rate, b->options->rounds) / 1e6,
+	printf("%-10s %6zu %3u %8zu %-8s %8.3f %8.3f %9.2f %9.2f", row->op->name, b->size,
+	       b->threads, b->draw->keys, stream_name[row->stream],
+	       median(row->rate, b->options->rounds) / 1e6,
+	       median(row->cpu_rate, b->options->rounds) / 1e6,
 	       (double)histogram_percentile(&row->latency, 500) / 1e3,
 	       (double)histogram_percentile(&row->latency, 990) / 1e3);
 	if (row->stream == ORDER)
@@ -108,8 +112,9 @@ void report_json(FILE *out, const struct origin *o, const struct bench *b, const
 		row->op->batch, median(row->rate, b->options->rounds));
 	for (unsigned i = 0; i < b->options->rounds; i++)
 		fprintf(out, "%s%.0f", i ? "," : "", row->rate[i]);
+	fprintf(out, "],\"keys_per_cpu_s\":%.0f", median(row->cpu_rate, b->options->rounds));
 	fprintf(out,
-		"],\"samples\":%" PRIu64 ",\"call_p50_ns\":%" PRIu64 ",\"call_p99_ns\":%" PRIu64,
+		",\"samples\":%" PRIu64 ",\"call_p50_ns\":%" PRIu64 ",\"call_p99_ns\":%" PRIu64,
 		histogram_count(&row->latency), histogram_percentile(&row->latency, 500),
 		histogram_percentile(&row->latency, 990));
 	if (row->stream == ORDER)

@@ -107,8 +107,7 @@ static void op_setattr(void)
 		o->uid = set.uid;
 	if (set.mask & STORE_SET_GID)
 		o->gid = set.gid;
-	if (resized || set.mask != STORE_SET_SIZE)
-		kill_setid(o, flags);
+	kill_setid(o, flags); /* also where the size stays as it is */
 	if (set.mask & STORE_SET_MODE)
 		o->mode = (o->mode & S_IFMT) | set.mode;
 	check_attr(o, &attr);
