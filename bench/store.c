@@ -9,11 +9,11 @@
  *	delete          every key once, in another order than they came
  *
  * Rounds alternate: each goes through all operations, and a row shows the median of its rounds, so
- * that a moment in which the machine was busy elsewhere spoils one round of each row and not one row
- * whole. Where every key is touched once, a round is a part of the keys.
+ * that a moment in which the machine was busy elsewhere spoils one round of each row and not one
+ * row whole. Where every key is touched once, a round is a part of the keys.
  *
- * Here are the options and the order of things; draw.c makes keys, measure.c runs the rows, report.c
- * prints them. A wrong answer of the store ends the program with status 1. No time does.
+ * Here are the options and the order of things; draw.c makes keys, measure.c runs the rows,
+ * report.c prints them. A wrong answer of the store ends the program with status 1. No time does.
  */
 #include "bench/bench.h"
 #include "bench/draw.h"

@@ -165,14 +165,21 @@ void ops_setattr(fuse_req_t request, fuse_ino_t number, struct stat *st, int wha
 void ops_access(fuse_req_t request, fuse_ino_t number, int mask)
 {
 	struct ops_call c = ops_begin_node(request, REPORT_ACCESS, number);
-	struct store_attr attr = { .mode = S_IFREG };
-	int err = 0;
+	struct store_attr attr;
+	struct stat st;
+	mode_t mode;
+	int err;
 
-	/* Asked only where the kernel does not check by itself, which is for root alone; and root may
-	 * do anything but execute what nobody may. */
-	if (!virtual_is(number))
+	/* Asked only where the kernel does not check by itself, which is for root alone; and root
+	 * may do anything but execute what nobody may. */
+	if (virtual_is(number)) {
+		err = virtual_getattr(c.context->virtual, number, &st);
+		mode = err ? 0 : st.st_mode;
+	} else {
 		err = store_getattr(c.store, number, 0, &attr);
-	if (!err && (mask & X_OK) && S_ISREG(attr.mode) && !(attr.mode & 0111))
+		mode = err ? 0 : attr.mode;
+	}
+	if (!err && (mask & X_OK) && !S_ISDIR(mode) && !(mode & 0111))
 		err = -EACCES;
 	ops_reply(&c, err);
 }

@@ -87,3 +87,8 @@ uint64_t account_free(const struct account_total *total)
 	uint64_t used = account_used(total);
 	return used < bound ? bound - used : 0;
 }
+
+bool account_exhausted(const struct account_total *total)
+{
+	return total->limit && account_used(total) > total->limit + total->limit / 8;
+}

@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* The most that all accounts together may hold, bounded or not: sums stay within an int64_t. */
@@ -56,6 +57,12 @@ void account_force(struct account *account, uint64_t bytes);
 
 /* Gives bytes back. More than the total has in use is our own mistake, and asserted. */
 void account_uncharge(struct account *account, uint64_t bytes);
+
+/*
+ * Whether account_force() has gone so far past the limit, by an eighth of it, that even what may
+ * pass it must be refused, unless it frees memory.
+ */
+bool account_exhausted(const struct account_total *total);
 
 /* What this account holds now. */
 int64_t account_bytes(const struct account *account);

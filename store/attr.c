@@ -188,9 +188,12 @@ static int setxattr_check(const struct object *object, const char *name, size_t 
 		return -EEXIST;
 	if (!old && (flags & STORE_REPLACE))
 		return -ENODATA;
-	size_t total = object_xattr_total(object) + strlen(name) + 1 + size;
+	size_t count;
+	size_t total = object_xattr_total(object, &count) + strlen(name) + 1 + size;
 	if (old)
 		total -= (size_t)old->name_length + 1 + old->size;
+	if (!old && count >= STORE_XATTR_COUNT_MAX)
+		return -ENOSPC;
 	return total > STORE_XATTR_TOTAL_MAX ? -ENOSPC : 0;
 }
 

@@ -25,6 +25,7 @@ void batch_init(struct batch *b, struct store *s)
 	b->armed = false;
 	b->sequence = 0;
 	b->larger = NULL;
+	b->compact = false;
 	b->made.count = 0;
 	value_init(&b->fresh);
 	value_init(&b->garbage);

@@ -107,6 +107,7 @@ struct batch {
 	enum { BATCH_APPENDED, BATCH_INLINE, BATCH_INSTALL, BATCH_REPLACE } how;
 	struct object *larger;   /* INLINE: the object, with more room */
 	struct value_parts made; /* INSTALL: its bytes */
+	bool compact;            /* INSTALL: at the bound, so what is replaced must go at once */
 	struct value fresh;      /* REPLACE: the new value */
 	struct value garbage;    /* what was cut off whole */
 	struct object *dead[BATCH_DEAD_MAX];

@@ -214,6 +214,9 @@ static void apply_data(struct batch *b, struct batch_op *op)
 		object->inline_size = 0;
 		value_install(&object->value, &op->shard->account, data->offset, data->length,
 			      &b->made);
+		if (b->compact)
+			value_compact(&object->value, &op->shard->account, data->offset,
+				      data->length);
 	}
 	object->size = data->size;
 }

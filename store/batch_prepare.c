@@ -38,6 +38,8 @@ static int prepare_name_put(struct batch *b, struct batch_op *op)
 	struct shard *shard = core_shard_of_hash(b->store, name->key.hash);
 	if (!name_embeds(b, op)) {
 		struct object_extra *extra;
+		if (account_exhausted(op->shard->account.total))
+			return -ENOSPC;
 		int err = object_extra(&op->shard->account, op->object, &extra);
 		if (err)
 			return err;
@@ -140,11 +142,10 @@ static int prepare_data(struct batch *b, struct batch_op *op)
 	if (err)
 		return err;
 	/* At the bound, what is only overwritten must not fail: the old bytes make room for the
-	 * new, at once or, if they are part of larger extents, by compacting those first. */
+	 * new, at once or, if they are part of larger extents, when those are compacted. */
 	bool promised = account_free(account->total) < data->length + EXTENT_MAX &&
 			value_owned(&object->value, data->offset, data->length) == data->length;
-	if (promised)
-		value_compact(&object->value, account, data->offset, data->length);
+	b->compact = promised;
 	err = take_parts(b, op, promised);
 	return err ? err : value_prepare(&object->value, account, data->offset, data->length);
 }
@@ -182,6 +183,8 @@ int batch_prepare(struct batch *b, struct batch_op *op)
 		return prepare_name_put(b, op);
 	case BATCH_TTL:
 	case BATCH_XATTR_PUT:
+		if (!op->object->extra && account_exhausted(op->shard->account.total))
+			return -ENOSPC;
 		return object_extra(&op->shard->account, op->object, &extra);
 	case BATCH_DATA:
 		return prepare_data(b, op);

@@ -504,8 +504,10 @@ uint32_t block_reserve(uintptr_t *slot, uint32_t start, uint32_t end)
 /* A copy of a slice that pins too much, or NULL. */
 static struct extent *slice_copy(const struct block_piece *p, uint32_t live, struct account *a)
 {
-	if (p->extent->capacity <= BLOCK_SLICE_MIN ||
-	    (uint64_t)live * BLOCK_SLICE_FACTOR >= p->extent->capacity)
+	/* Near the bound what a truncation gives back is worth a copy much sooner. */
+	bool tight = account_free(a->total) < BLOCK_TIGHT;
+	uint64_t enough = tight ? (uint64_t)live * 5 / 4 : (uint64_t)live * BLOCK_SLICE_FACTOR;
+	if (p->extent->capacity <= BLOCK_SLICE_MIN || enough >= p->extent->capacity)
 		return NULL;
 	int error;
 	/* Not shared means that the large extent goes, so it may pass the bound for a moment. */

@@ -19,6 +19,7 @@ enum {
 	BLOCK_BYTES = EXTENT_MAX,
 	BLOCK_PIECES_MAX = 16,             /* beyond, the block is coalesced into one extent */
 	BLOCK_PINNED_MAX = 2 * EXTENT_MAX, /* likewise, if memory allows */
+	BLOCK_TIGHT = 16 * EXTENT_MAX,     /* room left below which less than 4/5 is, too */
 	BLOCK_SLICE_FACTOR = 4,            /* less than capacity / 4 in use: copied out */
 };
 

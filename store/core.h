@@ -91,7 +91,8 @@ uint64_t core_number_new(struct store *s, uint64_t hash);
 int64_t core_now(void);          /* CLOCK_BOOTTIME */
 struct timespec core_time(void); /* CLOCK_REALTIME */
 
-/* When a period that begins now is over; INT64_MAX, which is never, for those that would overflow. */
+/* When a period that begins now is over; INT64_MAX, which is never, for those that would
+ * overflow. */
 static inline int64_t core_deadline(int64_t period_ns)
 {
 	int64_t now = core_now();

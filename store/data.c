@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
 	DATA_PREFILL_MIN = 4096,  /* longer writes fill their extents before the lock */
@@ -166,6 +167,13 @@ ssize_t store_write(struct store *s, uint64_t number, uint64_t offset, const voi
 
 /* ---- ranges ---- */
 
+static uint64_t memory_bytes(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	long page = sysconf(_SC_PAGESIZE);
+	return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
 static int change_range(struct store *s, uint64_t number, enum batch_kind kind, uint64_t offset,
 			uint64_t length, unsigned flags)
 {
@@ -174,6 +182,9 @@ static int change_range(struct store *s, uint64_t number, enum batch_kind kind, 
 		return -EINVAL;
 	if (length > STORE_FILE_MAX || offset > STORE_FILE_MAX - length)
 		return -EFBIG;
+	/* Without a bound a promise beyond the machine's memory would be an empty one. */
+	if (kind == BATCH_RESERVE && !s->total.limit && length > memory_bytes())
+		return -ENOSPC;
 	int err = log_reserve(&s->log, 0);
 	if (err)
 		return err;
@@ -247,7 +258,7 @@ struct copy {
 };
 
 /* How much to copy this time; 0 at the end of the source. */
-static int copy_check(struct copy *c)
+static int copy_check(const struct store *s, struct copy *c)
 {
 	int err = check_file(c->from);
 	if (!err)
@@ -262,6 +273,9 @@ static int copy_check(struct copy *c)
 		c->length = DATA_COPY_MAX;
 	if (c->to_offset > STORE_FILE_MAX - c->length)
 		return -EFBIG;
+	/* Sharing takes no bytes, but the maps that share them are charged past the bound. */
+	if (!account_free(&s->total))
+		return -ENOSPC;
 	if (c->from == c->to && c->from_offset < c->to_offset + c->length &&
 	    c->to_offset < c->from_offset + c->length)
 		return -EINVAL;
@@ -299,7 +313,7 @@ ssize_t store_copy(struct store *s, uint64_t from, uint64_t from_offset, uint64_
 	batch_lock(&b);
 	c.from = core_object(s, from);
 	c.to = core_object(s, to);
-	err = copy_check(&c);
+	err = copy_check(s, &c);
 	if (!err && c.length) {
 		add_written(&b, c.to, flags);
 		copy_add(&b, &c);

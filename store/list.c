@@ -84,9 +84,10 @@ static ssize_t value_get(const struct object *object, void *buffer, size_t capac
 
 enum { LINE = 64, OBJECT_LINES = 4 };
 
-/* What a key needs of its object: its lines up to the end of a value of about 64 bytes. What follows
- * those, the processor sees coming by itself: prefetching more was measured, and gained nothing.
- * Always inline: gcc takes a function that only prefetches for one without effect, and drops calls. */
+/* What a key needs of its object: its lines up to the end of a value of about 64 bytes. What
+ * follows those, the processor sees coming by itself: prefetching more was measured, and gained
+ * nothing. Always inline: gcc takes a function that only prefetches for one without effect, and
+ * drops calls. */
 static inline __attribute__((always_inline)) void object_prefetch(const void *entry)
 {
 	for (size_t i = 0; entry && i < OBJECT_LINES; i++)
@@ -220,6 +221,17 @@ static ssize_t mget_one(struct store *s, uint64_t directory, struct store_item *
 	return size >= 0;
 }
 
+/* How many keys make the next round: as many as there are, but not too many bytes under the
+ * locks. */
+static size_t mget_count(const struct store_item *items, size_t count)
+{
+	size_t n = 1;
+	size_t bytes = items[0].capacity;
+	while (n < count && n < STORE_MGET_MAX && bytes + items[n].capacity <= STORE_MGET_BYTES)
+		bytes += items[n++].capacity;
+	return n;
+}
+
 ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items, size_t count)
 {
 	struct directory *unused;
@@ -229,8 +241,8 @@ ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items
 	int err = directory_find(s, directory, &unused);
 	if (err)
 		return err;
-	for (size_t i = 0; i < count; i += STORE_MGET_MAX) {
-		size_t n = count - i < STORE_MGET_MAX ? count - i : STORE_MGET_MAX;
+	for (size_t i = 0, n; i < count; i += n) {
+		n = mget_count(items + i, count - i);
 		found += mget_round(s, directory, items + i, n);
 	}
 	return found;
@@ -337,8 +349,8 @@ int store_readdir(struct store *s, uint64_t number, uint64_t after, unsigned fla
 	int err = directory_find(s, number, &unused);
 	if (err)
 		return err == -ENOENT ? 0 : err;
-	for (uint64_t dot = after + 1; dot < DIRVEC_COOKIE_FIRST; dot++)
-		if (!emit_dot(s, number, dot, emit, context))
+	for (uint64_t dot = after; dot < DIRVEC_COOKIE_FIRST - 1; dot++)
+		if (!emit_dot(s, number, dot + 1, emit, context))
 			return 0;
 	while (list_round(s, number, &after, flags, entries, &filled) > 0)
 		if (!list_emit(s, entries, filled, flags, emit, context))

@@ -383,8 +383,9 @@ int names_create(struct store *s, uint64_t number, const char *name, size_t leng
 		return err;
 	struct shard_key key = shard_key(number, name, length);
 	err = create_in(s, directory, &key, n, flags, attr);
-	if (err == -EEXIST) {
-		/* Perhaps it only stands in the way because the reaper has not come by. */
+	if (err == -EEXIST || err == -ENOSPC) {
+		/* Perhaps it only stands in the way because the reaper has not come by; and that a
+		 * name is there counts more than that there is no room for it. */
 		err = names_settle(s, directory, &key, &found);
 		if (!err)
 			err = found.state == NAMES_LIVE

@@ -344,13 +344,16 @@ void object_xattr_remove(struct account *account, struct object *object, const c
 	object_xattr_free(account, old);
 }
 
-size_t object_xattr_total(const struct object *object)
+size_t object_xattr_total(const struct object *object, size_t *count)
 {
 	size_t total = 0;
+	*count = 0;
 	if (!object->extra)
 		return 0;
-	for (struct object_xattr *xattr = object->extra->xattrs; xattr; xattr = xattr->next)
+	for (struct object_xattr *xattr = object->extra->xattrs; xattr; xattr = xattr->next) {
 		total += (size_t)xattr->name_length + 1 + xattr->size;
+		(*count)++;
+	}
 	return total;
 }
 

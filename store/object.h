@@ -191,8 +191,8 @@ void object_xattr_free(struct account *account, struct object_xattr *xattr);
 void object_xattr_put(struct account *account, struct object *object, struct object_xattr *xattr);
 void object_xattr_remove(struct account *account, struct object *object, const char *name);
 
-/* Bytes of all names and values. */
-size_t object_xattr_total(const struct object *object);
+/* Bytes of all names and values, and how many there are. */
+size_t object_xattr_total(const struct object *object, size_t *count);
 
 /* 0, or -EUCLEAN when what stands in this object contradicts itself. */
 int object_check(const struct object *object);

@@ -86,7 +86,8 @@ static int set_object(struct batch *b, struct object *object, struct set *set)
 	return err;
 }
 
-/* Overwrites what the name leads to: an object in the name's shard, locked with it, but for links. */
+/* Overwrites what the name leads to: an object in the name's shard, locked with it, but for
+ * links. */
 static int set_existing(struct store *s, const struct shard_key *key, struct set *set)
 {
 	struct shard_name found = { 0 };
@@ -97,8 +98,8 @@ static int set_existing(struct store *s, const struct shard_key *key, struct set
 	/* or found.object stays NULL, which set_object() checks */
 	(void)core_name(s, key, &found);
 	if (found.link) {
-		/* Both shards together, or a rename could come between, and the value would reach the
-		 * object under its new name. */
+		/* Both shards together, or a rename could come between, and the value would reach
+		 * the object under its new name. */
 		uint64_t number = found.number;
 		batch_unlock(&b);
 		batch_lock_name(&b, key);

@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { REMOVE_EXPIRED_MAX = 64 }; /* names removed under one hold of the tree */
+
 enum remove_how { REMOVE_UNLINK, REMOVE_RMDIR, REMOVE_REAP };
 
 /* Whether this object may lose the name in this way. The locks are held. */
@@ -42,7 +44,8 @@ static int remove_name(struct store *s, struct directory *directory, const struc
 	assert(object && parent);
 	int err = remove_check(object, how);
 	if (!err) {
-		*known = object->holds || parent->holds;
+		/* A holder of anything holds the root, without counting it. */
+		*known = object->holds || parent->holds || parent->number == STORE_ROOT;
 		batch_name_del(&b, object, directory, key, found->cookie, false);
 		batch_drop_link(&b, object, now);
 		batch_touch_directory(&b, parent, now, how == REMOVE_RMDIR ? -1 : 0);
@@ -89,7 +92,9 @@ int remove_check_empty(struct store *s, uint64_t number)
 	if (err)
 		return err;
 	/* Each round removes an expired entry, or finds a live one. */
-	while (dirvec_read(&directory->entries, 0, &entry, 1)) {
+	for (unsigned i = 0; dirvec_read(&directory->entries, 0, &entry, 1); i++) {
+		if (i == REMOVE_EXPIRED_MAX)
+			return -EAGAIN;
 		bool there = entry_key(s, number, &entry, name, &key);
 		assert(there); /* the tree is held */
 		err = names_settle(s, directory, &key, &found);
@@ -101,19 +106,15 @@ int remove_check_empty(struct store *s, uint64_t number)
 	return 0;
 }
 
-/* What unlink and rmdir have in common. */
-static int remove_by_name(struct store *s, uint64_t number, const char *name, size_t length,
-			  enum remove_how how, uint64_t *removed)
+/* One attempt. -EAGAIN: there is more to be done before it can be decided. */
+static int remove_held(struct store *s, uint64_t number, const char *name, size_t length,
+		       enum remove_how how, uint64_t *removed)
 {
 	enum directory_mode mode = how == REMOVE_RMDIR ? DIRECTORY_EXCLUSIVE : DIRECTORY_SHARED;
 	struct directory *directory;
 	struct names_found found;
 	bool known;
-	int err = names_valid(name, length);
-	if (!err)
-		err = log_reserve(&s->log, length);
-	if (!err)
-		err = directory_enter(s, number, mode, &directory);
+	int err = directory_enter(s, number, mode, &directory);
 	if (err)
 		return err;
 	struct shard_key key = shard_key(number, name, length);
@@ -129,6 +130,21 @@ static int remove_by_name(struct store *s, uint64_t number, const char *name, si
 	directory_leave(s, directory, mode);
 	if (!err && removed)
 		*removed = found.number;
+	return err;
+}
+
+/* What unlink and rmdir have in common. */
+static int remove_by_name(struct store *s, uint64_t number, const char *name, size_t length,
+			  enum remove_how how, uint64_t *removed)
+{
+	int err = names_valid(name, length);
+	if (!err)
+		err = log_reserve(&s->log, length);
+	if (err)
+		return err;
+	do
+		err = remove_held(s, number, name, length, how, removed);
+	while (err == -EAGAIN);
 	return err;
 }
 

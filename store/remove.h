@@ -18,8 +18,10 @@
 int remove_expired(struct store *s, struct directory *directory, const struct shard_key *key,
 		   const struct names_found *found, bool *known);
 
-/* 0 if the directory has no live name (expired ones are removed), else -ENOTEMPTY. Tree
- * exclusive. */
+/*
+ * 0 if the directory has no live name, else -ENOTEMPTY. Removes expired names, but only so many
+ * under one hold of the tree, which must be exclusive: on -EAGAIN let go of it, and come again.
+ */
 int remove_check_empty(struct store *s, uint64_t number);
 
 #endif

@@ -6,7 +6,8 @@
  * can move meanwhile and no directory can vanish.
  *
  * A name that is replaced or exchanged keeps its place (its cookie) in the directory's order: a
- * listing that goes on meanwhile sees that name once, as it must of a name that is always there.
+ * listing that goes on meanwhile sees that name once, as it must of a name that is always there. A
+ * name that becomes another in the same directory keeps it, too.
  */
 #include "store/remove.h"
 
@@ -124,7 +125,12 @@ static int rename_move(struct rename *r, struct batch *b, struct timespec now)
 	struct object *moved = object_of(r, from->found.number);
 	int directory = object_is_dir(moved) ? 1 : 0;
 	int replaced = 0;
-	batch_name_del(b, moved, from->directory, &from->key, from->found.cookie, false);
+	/* A new name in the same directory stays where the old one was: moved to the end, it would
+	 * meet a listing that renames what it sees again and again. */
+	bool stays = from->directory == to->directory && to->found.state != NAMES_LIVE;
+	if (stays)
+		to->found.cookie = from->found.cookie;
+	batch_name_del(b, moved, from->directory, &from->key, from->found.cookie, stays);
 	if (to->found.state == NAMES_LIVE) {
 		struct object *victim = object_of(r, to->found.number);
 		replaced = object_is_dir(victim) ? 1 : 0;
@@ -159,8 +165,8 @@ static int rename_in(struct rename *r)
 {
 	struct batch b;
 	struct timespec now = core_time();
-	/* The old name last: if it expires at this moment, nothing more is done; and the new name, which
-	 * may be the same one, cannot be reaped after the old one was found. */
+	/* The old name last: if it expires at this moment, nothing more is done; and the new name,
+	 * which may be the same one, cannot be reaped after the old one was found. */
 	int err = names_settle(r->store, r->to.directory, &r->to.key, &r->to.found);
 	if (!err)
 		err = names_settle(r->store, r->from.directory, &r->from.key, &r->from.found);
@@ -209,7 +215,8 @@ int store_rename(struct store *s, uint64_t from_directory, const char *from, siz
 	err = -EDEADLK;
 	if (from_directory == to_directory)
 		err = rename_held(&r, from_directory, to_directory, DIRECTORY_SHARED);
-	if (err == -EDEADLK)
+	/* Again while an old directory that is in the way is being emptied of expired names. */
+	while (err == -EDEADLK || err == -EAGAIN)
 		err = rename_held(&r, from_directory, to_directory, DIRECTORY_EXCLUSIVE);
 	return err;
 }

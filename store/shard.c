@@ -9,8 +9,28 @@
 
 #include "store/core.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+uint64_t shard_secret;
+
+static void secret_choose(void)
+{
+	/* 256 bytes and less are never given in part, nor interrupted. Before the machine has any
+	 * randomness the clock must do. */
+	if (!shard_secret &&
+	    getrandom(&shard_secret, sizeof(shard_secret), GRND_NONBLOCK) != sizeof(shard_secret))
+		shard_secret = (uint64_t)core_now();
+}
+
+void shard_secret_init(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	int err = pthread_once(&once, secret_choose);
+	assert(!err);
+}
 
 static bool match_object(const void *entry, const void *key)
 {
@@ -56,10 +76,10 @@ uint64_t shard_name_hash(const void *entry)
 {
 	if (shard_is_link(entry)) {
 		const struct link *link = shard_link(entry);
-		return hash_name(link->directory, link->bytes, link->length);
+		return shard_hash(link->directory, link->bytes, link->length);
 	}
 	const struct object *object = entry;
-	return hash_name(object->name_directory, object->tail, object->name_length);
+	return shard_hash(object->name_directory, object->tail, object->name_length);
 }
 
 uint64_t shard_object_hash(const void *entry)

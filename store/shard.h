@@ -57,9 +57,25 @@ struct shard_key {
 	size_t length;
 };
 
+/*
+ * Mixed into the hash of every name: with a known seed anybody who may create files could choose
+ * names that all fall into one bucket. Random, one for all stores of the process (an index asks for
+ * the hash of an entry without knowing its store), constant once a store is open. What was placed
+ * with another secret is still found: nothing assumes that a name's shard is its object's.
+ */
+extern uint64_t shard_secret;
+
+/* Chooses the secret, once, unless a test chose it before, to be reproducible. */
+void shard_secret_init(void);
+
+static inline uint64_t shard_hash(uint64_t directory, const char *name, size_t length)
+{
+	return hash_name(shard_secret ^ directory, name, length);
+}
+
 static inline struct shard_key shard_key(uint64_t directory, const char *name, size_t length)
 {
-	return (struct shard_key){ directory, hash_name(directory, name, length), name, length };
+	return (struct shard_key){ directory, shard_hash(directory, name, length), name, length };
 }
 
 /* The object of this number, or NULL. */

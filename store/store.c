@@ -95,6 +95,8 @@ static int options_check(const struct store_options *options, unsigned *shards)
 	*shards = options->shards ? options->shards : STORE_SHARDS_DEFAULT;
 	if (*shards > STORE_SHARDS_MAX || (*shards & (*shards - 1)))
 		return -EINVAL;
+	if (options->size_bytes > ACCOUNT_BYTES_MAX)
+		return -EINVAL;
 	return options->ttl_ns_default < 0 ? -EINVAL : 0;
 }
 
@@ -105,6 +107,7 @@ int store_open(struct store **out, const struct store_options *options)
 	int err = options_check(options, &count);
 	if (err)
 		return err;
+	shard_secret_init();
 	struct store *s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;

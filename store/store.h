@@ -53,11 +53,14 @@ enum {
 	STORE_XATTR_NAME_MAX = 255,      /* bytes of an extended attribute's name */
 	STORE_XATTR_SIZE_MAX = 65536,    /* bytes of its value; a larger one gets -E2BIG */
 	STORE_XATTR_TOTAL_MAX = 1 << 20, /* bytes of all of one object; beyond: -ENOSPC */
+	STORE_XATTR_COUNT_MAX =
+		256, /* of one object; beyond: -ENOSPC. They are searched one by one */
 	STORE_LINKS_MAX = 1 << 16,       /* hard links of one object, -EMLINK beyond */
 	STORE_IO_MAX = (1 << 20) + 4096, /* bytes of one store_read or store_write */
 	STORE_SHARDS_MAX = 1024,
 	STORE_SHARDS_DEFAULT = 64,
-	STORE_MGET_MAX = 64, /* names looked up under one round of locks */
+	STORE_MGET_MAX = 64,        /* names looked up under one round of locks */
+	STORE_MGET_BYTES = 1 << 18, /* … and bytes of their buffers, or a single key */
 };
 
 /* Object numbers with this bit are never given out: it is the caller's own (virtual files). */
@@ -109,8 +112,8 @@ struct store_attr {
 /* ---- opening and closing ---- */
 
 /*
- * Opens a store and starts its reaper thread. -EINVAL: shards is not a power of two in range, or a
- * negative TTL. Leaves *out alone on failure.
+ * Opens a store and starts its reaper thread. -EINVAL: shards is not a power of two in range, a
+ * negative TTL, or a size beyond INT64_MAX. Leaves *out alone on failure.
  */
 int store_open(struct store **out, const struct store_options *options);
 
@@ -214,8 +217,8 @@ int store_readdir(struct store *s, uint64_t directory, uint64_t after, unsigned 
 		  store_emit *emit, void *context);
 
 /*
- * Calls `each` for every name that the object has at one moment; no lock is held. Returns the number
- * of names, 0 also if there is no such object.
+ * Calls `each` for every name that the object has at one moment; no lock is held. Returns the
+ * number of names, 0 also if there is no such object.
  */
 typedef void store_each_name(void *context, uint64_t directory, const char *name, size_t length);
 int store_names(struct store *s, uint64_t number, store_each_name *each, void *context);
@@ -362,7 +365,8 @@ struct store_item {
 
 /*
  * Retrieves many keys of one directory, the memory accesses of all overlapping (hash all, prefetch
- * buckets, then entries, then values). Every STORE_MGET_MAX keys are one consistent snapshot.
+ * buckets, then entries, then values). Every STORE_MGET_MAX keys are one consistent snapshot, or as
+ * many as have buffers of STORE_MGET_BYTES together.
  * Returns how many were found. -ENOTDIR and -ENOENT are about the directory.
  */
 ssize_t store_mget(struct store *s, uint64_t directory, struct store_item *items, size_t count);

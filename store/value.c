@@ -305,7 +305,10 @@ static uint64_t block_owned(uintptr_t slot, uint32_t from, uint32_t to)
 	for (const struct block_piece *p = pieces; p < pieces + count; p++) {
 		uint32_t start = p->start > from ? p->start : from;
 		uint32_t end = block_piece_end(p) < to ? block_piece_end(p) : to;
-		if (start < end && !(p->extent && p->extent->shared))
+		/* A clone that is gone again left the mark, but no reference. */
+		bool alone = !p->extent || !p->extent->shared ||
+			     atomic_load_explicit(&p->extent->refs, memory_order_acquire) == 1;
+		if (start < end && alone)
 			bytes += end - start;
 	}
 	return bytes;
@@ -344,6 +347,25 @@ void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t
 	}
 }
 
+/* Copies every block of which a clone shares something: overwriting those would need room. */
+static int value_unshare(struct value *v, struct account *a, uint64_t offset, uint64_t end)
+{
+	uint64_t index = block_index(offset);
+	uintptr_t found;
+	for (; (found = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
+		uint32_t before = block_bytes(found);
+		if (block_owned(found, 0, VALUE_BLOCK) == before)
+			continue;
+		uintptr_t *slot = radix_slot(&v->root, index);
+		int error = block_coalesce(slot, a, false);
+		block_settle(slot, a);
+		radix_account(&v->root, before, slot);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
 int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t len)
 {
 	if (!range_fits(offset, len))
@@ -351,8 +373,11 @@ int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t 
 	uint64_t end = offset + len;
 	if (offset >= end)
 		return 0;
+	int error = value_unshare(v, a, offset, end);
+	if (error)
+		return error;
 	uint64_t missing = len - range_bytes(v, offset, end, false);
-	int error = account_charge(a, missing); /* first: it bounds the loops, too */
+	error = account_charge(a, missing); /* first: it bounds the loops, too */
 	if (error)
 		return error;
 	error = prepare_range(v, a, offset, end, block_prepare_reserve);

@@ -223,6 +223,9 @@ static inline void rename_apply(struct model *fd, unsigned f, struct model *td, 
 	if (to) {
 		td->entry[t].object = index_of(from);
 		drop_link(to);
+	} else if (fd == td) {
+		fd->entry[f].name = name; /* it stays where it was */
+		return;
 	} else {
 		entry_add(td, name, from);
 	}

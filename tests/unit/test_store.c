@@ -619,6 +619,32 @@ static void counters(void)
 	end();
 }
 
+/* Renames each name as it is seen, to one that was not there. */
+static bool rename_seen(void *context, const struct store_dirent *e)
+{
+	unsigned *seen = context;
+	char new[32];
+	int length = snprintf(new, sizeof(new), "renamed%u", *seen);
+	if (e->length > 2)
+		CHECK(store_rename(s, STORE_ROOT, e->name, e->length, STORE_ROOT, new,
+				   (size_t)length, 0) == 0);
+	return ++*seen < 1000;
+}
+
+static void listing_while_renaming(void)
+{
+	begin();
+	for (unsigned i = 0; i < 100; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "name%u", i);
+		CHECK(store_set(s, name, "", 0, STORE_TTL_DEFAULT) == 0);
+	}
+	unsigned seen = 0;
+	CHECK(store_readdir(s, STORE_ROOT, 0, 0, rename_seen, &seen) == 0);
+	CHECK(seen == 102);
+	end();
+}
+
 int main(int argc, char **argv)
 {
 	tap_begin(argc, argv);
@@ -638,6 +664,7 @@ int main(int argc, char **argv)
 	tap_case("store: a TTL comes from the call, the directory, or the options", ttl_defaults);
 	tap_case("store: an overwrite lets the TTL begin anew, a read does not", ttl_rearmed);
 	tap_case("store: the longest TTLs do not run over", ttl_longest);
+	tap_case("store: a listing ends, whatever is renamed meanwhile", listing_while_renaming);
 	tap_case("store: a listing holds what was taken, and a removed one is empty", listing);
 	tap_case("store: keys by path", paths);
 	tap_case("store: counters count", counters);
