@@ -136,9 +136,9 @@ $(OUT)/tests/%: tests/unit/%.c $(OUT)/libstore.a $(OUT)/libpure.a $(OUT)/flags
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(call wraps,$<) -MMD -MP -MF $@.d -o $@ $< \
 		$(OUT)/libpure.a $(OUT)/libstore.a -lm $(LIBS)
 
-$(OUT)/bench-store: bench/store.c $(OUT)/libstore.a $(OUT)/flags
+$(OUT)/bench-store: $(wildcard bench/*.[ch]) $(OUT)/libstore.a $(OUT)/flags
 	$(SAY) LINK $@
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $< $(OUT)/libstore.a -lm $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) $(OUT)/libstore.a -lm $(LIBS)
 
 $(OUT)/flags: FORCE
 	$(Q)mkdir -p $(@D)
@@ -189,7 +189,8 @@ else
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=tsan units
 	$(Q)$(AS_OWNER) $(MAKE) --no-print-directory $(JOBS) VARIANT=debug all units
 	$(Q)OUT=$(BUILD) tests/run \
-		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests unit:$(BUILD)/debug/tests bats:tests \
+		unit:$(BUILD)/tests unit:$(BUILD)/asan/tests unit:$(BUILD)/tsan/tests \
+		unit:$(BUILD)/debug/tests bats:tests \
 		$(call asan_runs,$(ASAN_BATS))
 endif
 

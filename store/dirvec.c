@@ -70,8 +70,6 @@ struct path {
 	uint64_t upper; /* the leaf's cookies are below this; COOKIE_NONE: it is the last leaf */
 };
 
-/* --- leaves ------------------------------------------------------------------------------- */
-
 /* What malloc takes from the heap for so many bytes. */
 static uint64_t heap_bytes(size_t size)
 {
@@ -96,8 +94,6 @@ static void leaf_free(struct dirvec *v, struct dirleaf *leaf)
 	v->bytes -= heap_bytes(dirleaf_size(leaf->capacity));
 	free(leaf);
 }
-
-/* --- branches and paths ------------------------------------------------------------------- */
 
 static size_t branch_size(void)
 {
@@ -209,8 +205,6 @@ static void path_relink(struct dirvec *v, struct path *p, struct dirleaf *leaf)
 	else
 		p->node[v->height - 1]->slot[p->index[v->height - 1]].child = leaf;
 }
-
-/* --- growth ------------------------------------------------------------------------------- */
 
 /*
  * Gives the path's leaf another capacity. Returns 0 or -ENOMEM, with nothing changed; a caller that
@@ -357,8 +351,6 @@ static int path_open(struct dirvec *v, struct path *p, uint64_t cookie)
 	return path_make_room(v, p, cookie);
 }
 
-/* --- removal ------------------------------------------------------------------------------ */
-
 /*
  * Merges the child in slot at of a branch with a neighbour if the two are small enough together.
  * Returns the slot to cut, or 0 when nothing was merged (slot 0 is never cut: the left one stays).
@@ -470,8 +462,6 @@ static void path_compact(struct dirvec *v, struct path *p)
 	    dirleaf_capacity(2u * leaf->count) < leaf->capacity)
 		(void)leaf_resize(v, p, dirleaf_capacity(2u * leaf->count)); /* else it stays */
 }
-
-/* --- exports ------------------------------------------------------------------------------ */
 
 void dirvec_init(struct dirvec *v)
 {
@@ -637,8 +627,6 @@ uint64_t dirvec_bytes(const struct dirvec *v)
 {
 	return v->bytes;
 }
-
-/* --- dirvec_check ------------------------------------------------------------------------- */
 
 struct census {
 	uint64_t count;

@@ -18,19 +18,18 @@
 #include "store/account.h"
 #include "store/block.h"
 #include "store/radix.h"
+#include "store/range.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 enum {
-	VALUE_SHIFT = 16,
 	CLONE_COPY_MAX = 4096, /* bytes: up to this, copying is cheaper than sharing */
 };
 
-static_assert((1 << VALUE_SHIFT) == VALUE_BLOCK, "a block's index is a shifted offset");
 static_assert(VALUE_BLOCK == BLOCK_BYTES, "one block is one slot");
-static_assert(VALUE_END >> VALUE_SHIFT == RADIX_INDEX_MAX, "the tree reaches VALUE_END");
+static_assert(VALUE_END >> RANGE_SHIFT == RADIX_INDEX_MAX, "the tree reaches VALUE_END");
 static_assert((VALUE_READ_MAX + VALUE_BLOCK - 2) / VALUE_BLOCK + 1 == VALUE_PARTS_MAX,
 	      "a range that begins on the last byte of a block touches the most blocks");
 static_assert(VALUE_PARTS_MAX * (2 * BLOCK_PIECES_MAX + 1) <= STORE_VIEW_MAX,
@@ -50,24 +49,6 @@ static uint64_t range_end(uint64_t offset, uint64_t len)
 static bool range_fits(uint64_t offset, uint64_t len)
 {
 	return offset <= VALUE_END && len <= VALUE_END - offset;
-}
-
-static uint64_t block_index(uint64_t offset)
-{
-	return offset >> VALUE_SHIFT;
-}
-
-/* Where a range that begins at offset begins in the block at index. */
-static uint32_t block_from(uint64_t index, uint64_t offset)
-{
-	return index == block_index(offset) ? (uint32_t)(offset & (VALUE_BLOCK - 1)) : 0;
-}
-
-/* Where a range that ends at `end` ends in the block at index. */
-static uint32_t block_to(uint64_t index, uint64_t end)
-{
-	uint64_t to = end - (index << VALUE_SHIFT);
-	return to < VALUE_BLOCK ? (uint32_t)to : VALUE_BLOCK;
 }
 
 void value_init(struct value *v)
@@ -130,7 +111,7 @@ bool value_append(struct value *v, uint64_t offset, const void *bytes, size_t le
 	if (!len || len > VALUE_APPEND_MAX || !start || len > VALUE_BLOCK - start)
 		return false;
 	uintptr_t *slot =
-		range_fits(offset, len) ? radix_slot(&v->root, block_index(offset)) : NULL;
+		range_fits(offset, len) ? radix_slot(&v->root, range_index(offset)) : NULL;
 	if (!slot || !*slot)
 		return false;
 	uint32_t before = block_bytes(*slot);
@@ -148,16 +129,16 @@ static int prepare_range(struct value *v, struct account *a, uint64_t offset, ui
 {
 	if (offset >= end)
 		return 0;
-	for (uint64_t index = block_index(offset); index <= block_index(end - 1); index++) {
+	for (uint64_t index = range_index(offset); index <= range_index(end - 1); index++) {
 		uintptr_t *slot;
 		int error = radix_make(&v->root, a, index, &slot);
 		if (!error) {
 			uint32_t before = block_bytes(*slot);
-			error = prepare(slot, a, block_from(index, offset), block_to(index, end));
+			error = prepare(slot, a, range_from(index, offset), range_to(index, end));
 			radix_account(&v->root, before, slot); /* coalescing fills small holes */
 		}
 		if (error) {
-			radix_trim(&v->root, block_index(offset), block_index(end - 1));
+			radix_trim(&v->root, range_index(offset), range_index(end - 1));
 			return error;
 		}
 	}
@@ -176,10 +157,10 @@ void value_install(struct value *v, struct account *a, uint64_t offset, size_t l
 {
 	uint64_t end = offset + len;
 	for (size_t i = 0; i < p->count; i++) {
-		uint64_t index = block_index(offset) + i;
-		uint32_t start = block_from(index, offset);
+		uint64_t index = range_index(offset) + i;
+		uint32_t start = range_from(index, offset);
 		struct extent *e = p->extent[i];
-		assert(block_to(index, end) - start == e->used); /* made for this range */
+		assert(range_to(index, end) - start == e->used); /* made for this range */
 		uintptr_t *slot = radix_slot(&v->root, index);
 		assert(slot); /* prepared */
 		uint32_t before = block_bytes(*slot);
@@ -205,11 +186,11 @@ static void value_cut(struct value *v, uint64_t offset, uint64_t end)
 {
 	if (offset >= end)
 		return;
-	uint64_t index = block_index(offset);
-	for (; radix_next(v->root, &index) && index <= block_index(end - 1); index++) {
+	uint64_t index = range_index(offset);
+	for (; radix_next(v->root, &index) && index <= range_index(end - 1); index++) {
 		uintptr_t *slot = radix_slot(&v->root, index);
 		uint32_t before = block_bytes(*slot);
-		block_cut(slot, block_from(index, offset), block_to(index, end));
+		block_cut(slot, range_from(index, offset), range_to(index, end));
 		radix_account(&v->root, before, slot);
 	}
 }
@@ -229,9 +210,9 @@ static void value_settle(struct value *v, struct account *a, uint64_t offset, ui
 {
 	if (offset >= end)
 		return;
-	settle_at(v, a, block_index(offset));
-	settle_at(v, a, block_index(end - 1));
-	radix_trim(&v->root, block_index(offset), block_index(end - 1));
+	settle_at(v, a, range_index(offset));
+	settle_at(v, a, range_index(end - 1));
+	radix_trim(&v->root, range_index(offset), range_index(end - 1));
 }
 
 void value_truncate(struct value *v, struct account *a, uint64_t size)
@@ -250,15 +231,15 @@ static int prepare_edge(struct value *v, struct account *a, uint64_t index, uint
 	if (!slot || !*slot)
 		return 0;
 	uint32_t before = block_bytes(*slot);
-	int error = block_prepare_cut(slot, a, block_from(index, offset), block_to(index, end));
+	int error = block_prepare_cut(slot, a, range_from(index, offset), range_to(index, end));
 	radix_account(&v->root, before, slot);
 	return error;
 }
 
 static int prepare_cut(struct value *v, struct account *a, uint64_t offset, uint64_t end)
 {
-	int error = prepare_edge(v, a, block_index(offset), offset, end);
-	return error ? error : prepare_edge(v, a, block_index(end - 1), offset, end);
+	int error = prepare_edge(v, a, range_index(offset), offset, end);
+	return error ? error : prepare_edge(v, a, range_index(end - 1), offset, end);
 }
 
 int value_punch(struct value *v, struct account *a, uint64_t offset, uint64_t len)
@@ -277,13 +258,13 @@ int value_punch(struct value *v, struct account *a, uint64_t offset, uint64_t le
 static uint64_t range_bytes(const struct value *v, uint64_t offset, uint64_t end, bool reserved)
 {
 	uint64_t bytes = 0;
-	uint64_t index = block_index(offset);
+	uint64_t index = range_index(offset);
 	uintptr_t slot;
 	if (offset >= end)
 		return 0;
-	for (; (slot = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
-		uint32_t from = block_from(index, offset);
-		uint32_t to = block_to(index, end);
+	for (; (slot = radix_next(v->root, &index)) && index <= range_index(end - 1); index++) {
+		uint32_t from = range_from(index, offset);
+		uint32_t to = range_to(index, end);
 		bytes += reserved ? block_reserved(slot, from, to)
 				  : to - from - block_missing(slot, from, to);
 	}
@@ -317,24 +298,24 @@ static uint64_t block_owned(uintptr_t slot, uint32_t from, uint32_t to)
 uint64_t value_owned(const struct value *v, uint64_t offset, uint64_t len)
 {
 	uint64_t end = range_end(offset, len);
-	uint64_t index = block_index(offset);
+	uint64_t index = range_index(offset);
 	uint64_t bytes = 0;
 	uintptr_t slot;
 	if (offset >= end)
 		return 0;
-	for (; (slot = radix_next(v->root, &index)) && index <= block_index(end - 1); index++)
-		bytes += block_owned(slot, block_from(index, offset), block_to(index, end));
+	for (; (slot = radix_next(v->root, &index)) && index <= range_index(end - 1); index++)
+		bytes += block_owned(slot, range_from(index, offset), range_to(index, end));
 	return bytes;
 }
 
 void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t len)
 {
 	uint64_t end = range_end(offset, len);
-	uint64_t index = block_index(offset);
+	uint64_t index = range_index(offset);
 	uintptr_t found;
 	if (offset >= end)
 		return;
-	for (; (found = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
+	for (; (found = radix_next(v->root, &index)) && index <= range_index(end - 1); index++) {
 		uintptr_t *slot = radix_slot(&v->root, index);
 		uint32_t before = block_bytes(found);
 		/* Coalescing makes reserved bytes real, so blocks that have some stay as they
@@ -350,9 +331,9 @@ void value_compact(struct value *v, struct account *a, uint64_t offset, uint64_t
 /* Copies every block of which a clone shares something: overwriting those would need room. */
 static int value_unshare(struct value *v, struct account *a, uint64_t offset, uint64_t end)
 {
-	uint64_t index = block_index(offset);
+	uint64_t index = range_index(offset);
 	uintptr_t found;
-	for (; (found = radix_next(v->root, &index)) && index <= block_index(end - 1); index++) {
+	for (; (found = radix_next(v->root, &index)) && index <= range_index(end - 1); index++) {
 		uint32_t before = block_bytes(found);
 		if (block_owned(found, 0, VALUE_BLOCK) == before)
 			continue;
@@ -385,10 +366,10 @@ int value_reserve(struct value *v, struct account *a, uint64_t offset, uint64_t 
 		account_uncharge(a, missing);
 		return error;
 	}
-	for (uint64_t index = block_index(offset); index <= block_index(end - 1); index++) {
+	for (uint64_t index = range_index(offset); index <= range_index(end - 1); index++) {
 		uintptr_t *slot = radix_slot(&v->root, index);
 		uint32_t before = block_bytes(*slot);
-		missing -= block_reserve(slot, block_from(index, offset), block_to(index, end));
+		missing -= block_reserve(slot, range_from(index, offset), range_to(index, end));
 		radix_account(&v->root, before, slot);
 	}
 	account_uncharge(a, missing); /* holes that coalescing filled in the meantime */
@@ -402,7 +383,7 @@ static int clone_add(struct value *map, struct account *a, uint64_t at, struct b
 		     bool must_copy)
 {
 	uintptr_t *slot;
-	int error = radix_make(&map->root, a, block_index(at), &slot);
+	int error = radix_make(&map->root, a, range_index(at), &slot);
 	if (error)
 		return error;
 	p.start = (uint16_t)(at & (VALUE_BLOCK - 1));
@@ -472,12 +453,12 @@ static int clone_gather(struct value *map, struct account *a, uint64_t dst_offse
 			struct value *src, uint64_t src_offset, uint64_t len)
 {
 	uint64_t end = src_offset + len;
-	uint64_t index = block_index(src_offset);
-	for (; radix_next(src->root, &index) && index <= block_index(end - 1); index++) {
-		uint32_t from = block_from(index, src_offset);
-		uint64_t at = dst_offset + ((index << VALUE_SHIFT) + from - src_offset);
+	uint64_t index = range_index(src_offset);
+	for (; radix_next(src->root, &index) && index <= range_index(end - 1); index++) {
+		uint32_t from = range_from(index, src_offset);
+		uint64_t at = dst_offset + ((index << RANGE_SHIFT) + from - src_offset);
 		int error = clone_block(map, a, at, radix_slot(&src->root, index), from,
-					block_to(index, end));
+					range_to(index, end));
 		if (error)
 			return error;
 	}
@@ -505,11 +486,11 @@ static int clone_prepare(struct value *v, struct account *a, uint64_t offset, ui
 			 struct value *map)
 {
 	int error = prepare_cut(v, a, offset, end);
-	uint64_t index = block_index(offset);
+	uint64_t index = range_index(offset);
 	for (; !error && radix_next(map->root, &index); index++) {
 		uintptr_t *slot;
 		error = radix_make(&v->root, a, index, &slot);
-		bool whole = block_from(index, offset) == 0 && block_to(index, end) == VALUE_BLOCK;
+		bool whole = range_from(index, offset) == 0 && range_to(index, end) == VALUE_BLOCK;
 		if (error || whole)
 			continue;
 		uint32_t before = block_bytes(*slot);
@@ -554,7 +535,7 @@ int value_clone(struct value *dst, struct account *dst_account, uint64_t dst_off
 		error = clone_prepare(dst, a, dst_offset, end, &map);
 	if (!error) {
 		value_cut(dst, dst_offset, end);
-		uint64_t index = block_index(dst_offset);
+		uint64_t index = range_index(dst_offset);
 		for (; radix_next(map.root, &index); index++) {
 			uintptr_t *slot = radix_slot(&dst->root, index);
 			uint32_t before = block_bytes(*slot);
@@ -613,9 +594,9 @@ size_t value_read(const struct value *v, uint64_t offset, size_t len, struct sto
 	view->references = 0;
 	while (view->length < len) {
 		uint64_t at = offset + view->length;
-		uint32_t start = block_from(block_index(at), at);
-		uint32_t end = block_to(block_index(at), offset + len);
-		view_add_block(view, radix_get(v->root, block_index(at)), start, end);
+		uint32_t start = range_from(range_index(at), at);
+		uint32_t end = range_to(range_index(at), offset + len);
+		view_add_block(view, radix_get(v->root, range_index(at)), start, end);
 	}
 	return len;
 }
@@ -636,79 +617,4 @@ void value_view_put(struct store_view *view)
 	view->count = 0;
 	view->length = 0;
 	view->references = 0;
-}
-
-/* The first byte of data at or after offset, or UINT64_MAX. */
-static uint64_t next_data(const struct value *v, uint64_t offset)
-{
-	uint64_t index = block_index(offset);
-	uintptr_t slot;
-	for (; (slot = radix_next(v->root, &index)); index++) {
-		struct block_piece one;
-		const struct block_piece *p;
-		size_t count = block_pieces(slot, &one, &p);
-		uint32_t from = block_from(index, offset);
-		for (size_t i = 0; i < count; i++) {
-			if (p[i].extent && block_piece_end(&p[i]) > from)
-				return (index << VALUE_SHIFT) +
-				       (p[i].start > from ? p[i].start : from);
-		}
-	}
-	return UINT64_MAX;
-}
-
-/* The first byte at or after offset that is not data; `limit` if there is none below it. */
-static uint64_t next_hole(const struct value *v, uint64_t offset, uint64_t limit)
-{
-	while (offset < limit) {
-		uint64_t index = block_index(offset);
-		struct block_piece one;
-		const struct block_piece *p;
-		size_t count = block_pieces(radix_get(v->root, index), &one, &p);
-		uint32_t at = block_from(index, offset);
-		for (size_t i = 0; i < count; i++) {
-			if (p[i].extent && p[i].start <= at && block_piece_end(&p[i]) > at)
-				at = block_piece_end(&p[i]);
-		}
-		offset = (index << VALUE_SHIFT) + at;
-		if (at < VALUE_BLOCK)
-			return offset < limit ? offset : limit;
-	}
-	return limit;
-}
-
-static uint64_t page_floor(uint64_t offset)
-{
-	return offset & ~(uint64_t)(VALUE_PAGE - 1);
-}
-
-int64_t value_seek_data(const struct value *v, uint64_t offset, uint64_t size)
-{
-	assert(size <= VALUE_END);
-	if (offset >= size)
-		return -ENXIO;
-	uint64_t found = next_data(v, page_floor(offset));
-	if (found >= size)
-		return -ENXIO;
-	return (int64_t)(page_floor(found) > offset ? page_floor(found) : offset);
-}
-
-int64_t value_seek_hole(const struct value *v, uint64_t offset, uint64_t size)
-{
-	assert(size <= VALUE_END);
-	if (offset >= size)
-		return -ENXIO;
-	uint64_t at = page_floor(offset);
-	while (at < size) {
-		uint64_t page = page_floor(next_hole(v, at, size) + VALUE_PAGE - 1);
-		uint64_t data = next_data(v, page);
-		if (data >= size || page_floor(data) > page) {
-			at = page;
-			break;
-		}
-		at = data; /* this page has some, further on */
-	}
-	if (at < offset)
-		at = offset;
-	return (int64_t)(at < size ? at : size);
 }

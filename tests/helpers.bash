@@ -176,7 +176,7 @@ is_mounted()
 
 mount_answers()
 {
-	# By type: while a dead mount goes away, its line is still there when the bare directory answers.
+	# By type: a dead mount that goes away still has a line when the bare directory answers.
 	is_mounted && [ "$(timeout 10 stat -f -c %T "$MNT" 2>/dev/null)" = fuseblk ]
 }
 

@@ -33,6 +33,7 @@ static void *failing_malloc(size_t size)
 #include "store/extent.c"
 #include "store/radix.c"
 #include "store/value.c"
+#include "store/value_seek.c"
 #undef malloc
 
 enum {
