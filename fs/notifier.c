@@ -5,21 +5,34 @@
  * hold them until a handler answers. Hence one thread that holds no lock while it notifies, and
  * that no handler ever waits for.
  *
- *   rechecks  a ring of object numbers. A TTL was set on something that the kernel knows and may
- *             believe for ever: its names are to be looked up again, its attributes asked again.
- *             The names are read from the store at the time of notifying, so that eight bytes an
- *             object are enough and a rename in between does not matter.
+ *   rechecks  a ring of object numbers, each at most once. A TTL was set on something that the
+ *             kernel knows and may believe for ever: its names are to be looked up again, its
+ *             attributes asked again. The names are read from the store at the time of notifying,
+ *             so that one number is enough however often the TTL is set meanwhile, and a rename
+ *             in between does not matter. A set of the same numbers (a hash table with linear
+ *             probing, at most half full) tells whether one is queued.
  *   removed   a ring of bytes with one record per name that expired. The kernel drops the name,
  *             and so, when nobody has the file open, its inode: only its FORGET frees our memory.
  *             The directory has changed as well; of a run of records that lie in one batch each
  *             directory is invalidated once, after the names.
  *
+ * Neither queue waits for the other to be empty: after NAMES_PER_TURN notifications of rechecks, be
+ * it in the middle of an object with many names, comes one batch of removed names. A stop counts
+ * between any two notifications.
+ *
+ * The kernel drops a removed name before it compares what the name stands for. So a name that has
+ * been taken again must not be announced: a new directory would lose its mounts, and whoever is in
+ * it his path. Hence the look at the store right before. What is made between that look and the
+ * kernel's lock of the directory is still hit; the kernel offers nothing that would close this gap.
+ *
  * Errors from the kernel are not: -ENOENT says that it does not know the name or inode (any more),
  * and that is as good. The same is true of -ENOTEMPTY and -EBUSY, and of a mount that has ended.
  *
- * Invariants: 1. recheck_count + reserved <= NOTIFIER_RECHECKS_MAX. 2. A record in the ring of
+ * Invariants: 1. recheck_count + reserved <= NOTIFIER_RECHECKS_MAX; the object being rechecked is
+ * reserved too, so that it can be queued again when memory is short. 2. A record in the ring of
  * bytes is contiguous and aligned to 8; a gap at the end of the ring, where one did not fit,
  * begins with a record of length 0 if there is room for a head. 3. removed_used counts gaps too.
+ * 4. The set has the numbers in the ring and no others.
  *
  * Locking: one mutex over both queues. It is never held during a notification.
  */
@@ -30,8 +43,10 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct record {
 	uint64_t directory;
@@ -41,12 +56,17 @@ struct record {
 
 enum {
 	RECORD_MAX = sizeof(struct record) + (STORE_NAME_MAX + 1 + 7) / 8 * 8,
-	BATCH_BYTES = 64 << 10, /* of removed names, taken out at once */
+	BATCH_BYTES = 16 << 10, /* of removed names, taken out at once: about 500 of them */
+	NAMES_PER_TURN = 512,   /* rechecked before removed names have their turn */
+	SET_BITS = 19,
+	SET_SIZE = 1 << SET_BITS,
+	RETRY_NS = 100000000, /* until memory is asked for again */
 };
 
 static_assert(sizeof(struct record) % 8 == 0, "records stay aligned");
 static_assert(NOTIFIER_REMOVED_BYTES >= 2 * BATCH_BYTES, "a batch is part of the ring");
 static_assert(BATCH_BYTES > RECORD_MAX, "a batch has at least one record");
+static_assert(SET_SIZE >= 2 * NOTIFIER_RECHECKS_MAX, "the set is at most half full");
 static_assert((NOTIFIER_RECHECKS_MAX & (NOTIFIER_RECHECKS_MAX - 1)) == 0, "indices wrap by mask");
 
 struct notifier {
@@ -60,14 +80,19 @@ struct notifier {
 	pthread_mutex_t lock;
 	pthread_cond_t work; /* something was queued, or stop */
 	pthread_cond_t room; /* the ring of bytes has got room, or stop */
-	bool stop;
 	uint64_t *rechecks;
+	uint64_t *set; /* 0 = empty */
 	size_t recheck_first, recheck_count, reserved;
 	unsigned char *removed;
 	size_t removed_first, removed_used;
 
+	/* Set under lock, for those who wait. Read between notifications without it, relaxed: to
+	 * see it late costs one notification. */
+	atomic_bool stop;
+
 	/* the thread's own */
 	unsigned char *batch;
+	unsigned turn_left; /* notifications until removed names have their turn */
 	uint64_t directories[NOTIFIER_DIRECTORIES_MAX];
 	size_t directory_count;
 };
@@ -77,57 +102,76 @@ static size_t record_size(size_t length)
 	return sizeof(struct record) + (length + 7) / 8 * 8;
 }
 
-/* ---- the thread ---- */
-
-static void expire_name(void *context, uint64_t directory, const char *name, size_t length)
+static bool stopped(const struct notifier *n)
 {
-	struct notifier *n = context;
-
-	if (compat_expire_entry(n->session, directory, name, length) == -ENOSYS)
-		/* TTLs are for regular files, so dropping the name hurts nobody's directory. */
-		(void)fuse_lowlevel_notify_inval_entry(n->session, directory, name, length);
+	return atomic_load_explicit(&n->stop, memory_order_relaxed);
 }
 
-static void recheck(struct notifier *n, uint64_t number)
+/* ---- the set of numbers that are queued ---- */
+
+static size_t set_home(uint64_t number)
 {
-	(void)store_names(n->store, number, expire_name, n); /* gone: then there is nothing to do */
-	(void)fuse_lowlevel_notify_inval_inode(n->session, number, -1, 0); /* see the top */
+	return (size_t)(number * UINT64_C(0x9e3779b97f4a7c15) >> (64 - SET_BITS));
 }
 
-static void invalidate_directories(struct notifier *n)
+/* Where the number is, or else the empty place where it belongs. */
+static size_t set_find_locked(const struct notifier *n, uint64_t number)
 {
-	for (size_t i = 0; i < n->directory_count; i++)
-		(void)fuse_lowlevel_notify_inval_inode(n->session, n->directories[i], 0, 0);
-	n->directory_count = 0;
+	size_t at = set_home(number);
+
+	while (n->set[at] && n->set[at] != number)
+		at = (at + 1) & (SET_SIZE - 1);
+	return at;
 }
 
-static void remember_directory(struct notifier *n, uint64_t directory)
+/* Closes the gap, so that no search ends before it has found what lies behind. */
+static void set_remove_locked(struct notifier *n, uint64_t number)
 {
-	/* Backwards: keys that expire together mostly lie in the same directory. */
-	for (size_t i = n->directory_count; i > 0; i--) {
-		if (n->directories[i - 1] == directory)
-			return;
+	size_t gap = set_find_locked(n, number);
+
+	assert(n->set[gap] == number);
+	for (size_t at = (gap + 1) & (SET_SIZE - 1); n->set[at]; at = (at + 1) & (SET_SIZE - 1)) {
+		size_t from_home = (at - set_home(n->set[at])) & (SET_SIZE - 1);
+
+		if (from_home < ((at - gap) & (SET_SIZE - 1)))
+			continue; /* its search begins behind the gap */
+		n->set[gap] = n->set[at];
+		gap = at;
 	}
-	if (n->directory_count == NOTIFIER_DIRECTORIES_MAX)
-		invalidate_directories(n);
-	n->directories[n->directory_count++] = directory;
+	n->set[gap] = 0;
 }
 
-static void announce_removed(struct notifier *n, size_t bytes)
+/* Uses a reservation, or gives it back if the number is queued already. */
+static void queue_recheck_locked(struct notifier *n, uint64_t number)
 {
-	struct record head;
+	size_t at = set_find_locked(n, number);
 
-	for (size_t at = 0; at < bytes; at += record_size(head.length)) {
-		memcpy(&head, n->batch + at, sizeof(head));
-		(void)fuse_lowlevel_notify_delete(n->session, head.directory, head.number,
-						  (const char *)n->batch + at + sizeof(head),
-						  head.length);
-		/* Who has it open still: its link count has changed. */
-		(void)fuse_lowlevel_notify_inval_inode(n->session, head.number, -1, 0);
-		remember_directory(n, head.directory);
-	}
-	invalidate_directories(n);
+	assert(n->reserved > 0);
+	n->reserved--;
+	if (n->set[at])
+		return;
+	n->set[at] = number;
+	n->rechecks[(n->recheck_first + n->recheck_count) & (NOTIFIER_RECHECKS_MAX - 1)] = number;
+	n->recheck_count++;
+	assert(n->recheck_count + n->reserved <= NOTIFIER_RECHECKS_MAX);
 }
+
+/* 0: there is none. Otherwise its place stays reserved. */
+static uint64_t take_recheck_locked(struct notifier *n)
+{
+	uint64_t number;
+
+	if (n->recheck_count == 0)
+		return 0;
+	number = n->rechecks[n->recheck_first];
+	n->recheck_first = (n->recheck_first + 1) & (NOTIFIER_RECHECKS_MAX - 1);
+	n->recheck_count--;
+	n->reserved++;
+	set_remove_locked(n, number);
+	return number;
+}
+
+/* ---- removed names ---- */
 
 /* Moves whole records from the ring to n->batch. Returns their bytes. */
 static size_t take_removed_locked(struct notifier *n)
@@ -156,16 +200,114 @@ static size_t take_removed_locked(struct notifier *n)
 	return taken;
 }
 
-static uint64_t take_recheck_locked(struct notifier *n)
+static void invalidate_directories(struct notifier *n)
 {
-	uint64_t number;
+	for (size_t i = 0; i < n->directory_count; i++)
+		(void)fuse_lowlevel_notify_inval_inode(n->session, n->directories[i], 0, 0);
+	n->directory_count = 0;
+}
 
-	if (n->recheck_count == 0)
-		return 0;
-	number = n->rechecks[n->recheck_first];
-	n->recheck_first = (n->recheck_first + 1) & (NOTIFIER_RECHECKS_MAX - 1);
-	n->recheck_count--;
-	return number;
+static void remember_directory(struct notifier *n, uint64_t directory)
+{
+	/* Backwards: keys that expire together mostly lie in the same directory. */
+	for (size_t i = n->directory_count; i > 0; i--) {
+		if (n->directories[i - 1] == directory)
+			return;
+	}
+	if (n->directory_count == NOTIFIER_DIRECTORIES_MAX)
+		invalidate_directories(n);
+	n->directories[n->directory_count++] = directory;
+}
+
+static void announce(struct notifier *n, const struct record *head, const char *name)
+{
+	struct store_attr taken;
+
+	if (store_lookup(n->store, head->directory, name, head->length, 0, &taken) != 0)
+		(void)fuse_lowlevel_notify_delete(n->session, head->directory, head->number, name,
+						  head->length);
+	/* Who has it open still: its link count has changed. */
+	(void)fuse_lowlevel_notify_inval_inode(n->session, head->number, -1, 0);
+	remember_directory(n, head->directory);
+}
+
+static void announce_removed(struct notifier *n, size_t bytes)
+{
+	struct record head;
+
+	for (size_t at = 0; at < bytes && !stopped(n); at += record_size(head.length)) {
+		memcpy(&head, n->batch + at, sizeof(head));
+		announce(n, &head, (const char *)n->batch + at + sizeof(head));
+	}
+	if (stopped(n))
+		n->directory_count = 0;
+	invalidate_directories(n);
+}
+
+/* Announces one batch. False: there was none. */
+static bool serve_removed(struct notifier *n)
+{
+	size_t bytes;
+
+	pthread_mutex_lock(&n->lock);
+	bytes = take_removed_locked(n);
+	pthread_mutex_unlock(&n->lock);
+	announce_removed(n, bytes);
+	n->turn_left = NAMES_PER_TURN;
+	return bytes > 0;
+}
+
+/* ---- rechecks ---- */
+
+/* Before each notification. */
+static void take_turn(struct notifier *n)
+{
+	if (n->turn_left == 0)
+		(void)serve_removed(n); /* if there was none, the turn is ours again */
+	n->turn_left--;
+}
+
+static void expire_name(void *context, uint64_t directory, const char *name, size_t length)
+{
+	struct notifier *n = context;
+
+	if (stopped(n))
+		return;
+	take_turn(n);
+	if (compat_expire_entry(n->session, directory, name, length) == -ENOSYS)
+		/* TTLs are for regular files, so dropping the name hurts nobody's directory. */
+		(void)fuse_lowlevel_notify_inval_entry(n->session, directory, name, length);
+}
+
+/* Memory is short: the other queue goes on, and this object waits at the end of its own. */
+static void postpone(struct notifier *n, uint64_t number)
+{
+	struct timespec until;
+	bool busy = serve_removed(n);
+
+	pthread_mutex_lock(&n->lock);
+	queue_recheck_locked(n, number);
+	if (!busy && !stopped(n) && clock_gettime(CLOCK_REALTIME, &until) == 0) {
+		until.tv_nsec += RETRY_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		(void)pthread_cond_timedwait(&n->work, &n->lock, &until); /* early is fine */
+	}
+	pthread_mutex_unlock(&n->lock);
+}
+
+static void recheck(struct notifier *n, uint64_t number)
+{
+	/* No names, or no such object: then there is nothing to do. */
+	if (store_names(n->store, number, expire_name, n) == -ENOMEM) {
+		postpone(n, number);
+		return;
+	}
+	if (!stopped(n)) {
+		take_turn(n);
+		(void)fuse_lowlevel_notify_inval_inode(n->session, number, -1, 0);
+	}
+	notifier_cancel(n);
 }
 
 static void *run(void *context)
@@ -173,12 +315,11 @@ static void *run(void *context)
 	struct notifier *n = context;
 
 	pthread_mutex_lock(&n->lock);
-	while (!n->stop) {
+	while (!stopped(n)) {
 		/* Rechecks first: until then the kernel believes more than it should. */
 		uint64_t number = take_recheck_locked(n);
-		size_t bytes = number ? 0 : take_removed_locked(n);
 
-		if (!number && !bytes) {
+		if (!number && n->removed_used == 0) {
 			pthread_cond_wait(&n->work, &n->lock);
 			continue;
 		}
@@ -186,7 +327,7 @@ static void *run(void *context)
 		if (number)
 			recheck(n, number);
 		else
-			announce_removed(n, bytes);
+			(void)serve_removed(n); /* only this thread takes any out */
 		pthread_mutex_lock(&n->lock);
 	}
 	pthread_mutex_unlock(&n->lock);
@@ -203,7 +344,7 @@ int notifier_reserve(struct notifier *n)
 	if (n->recheck_count + n->reserved < NOTIFIER_RECHECKS_MAX)
 		n->reserved++;
 	else
-		err = -EAGAIN;
+		err = -EBUSY;
 	pthread_mutex_unlock(&n->lock);
 	return err;
 }
@@ -220,11 +361,7 @@ void notifier_recheck(struct notifier *n, uint64_t number)
 {
 	assert(number != 0);
 	pthread_mutex_lock(&n->lock);
-	assert(n->reserved > 0);
-	n->reserved--;
-	n->rechecks[(n->recheck_first + n->recheck_count) & (NOTIFIER_RECHECKS_MAX - 1)] = number;
-	n->recheck_count++;
-	assert(n->recheck_count + n->reserved <= NOTIFIER_RECHECKS_MAX);
+	queue_recheck_locked(n, number);
 	pthread_cond_signal(&n->work);
 	pthread_mutex_unlock(&n->lock);
 }
@@ -255,7 +392,7 @@ void notifier_removed(struct notifier *n, uint64_t directory, const char *name, 
 
 	assert(length > 0 && length <= STORE_NAME_MAX);
 	pthread_mutex_lock(&n->lock);
-	while (!n->stop && !(placed = place_locked(n, size, &at)))
+	while (!stopped(n) && !(placed = place_locked(n, size, &at)))
 		pthread_cond_wait(&n->room, &n->lock);
 	if (placed) {
 		memcpy(n->removed + at, &head, sizeof(head));
@@ -281,7 +418,7 @@ int notifier_start(struct notifier *n, struct fuse_session *session)
 void notifier_stop(struct notifier *n)
 {
 	pthread_mutex_lock(&n->lock);
-	n->stop = true;
+	atomic_store_explicit(&n->stop, true, memory_order_relaxed);
 	pthread_cond_broadcast(&n->work);
 	pthread_cond_broadcast(&n->room);
 	pthread_mutex_unlock(&n->lock);
@@ -298,9 +435,10 @@ int notifier_new(struct notifier **out, struct store *store)
 		return -ENOMEM;
 	n->store = store;
 	n->rechecks = malloc(NOTIFIER_RECHECKS_MAX * sizeof(*n->rechecks));
+	n->set = calloc(SET_SIZE, sizeof(*n->set)); /* what is not used is not touched */
 	n->removed = malloc(NOTIFIER_REMOVED_BYTES);
 	n->batch = malloc(BATCH_BYTES);
-	if (!n->rechecks || !n->removed || !n->batch)
+	if (!n->rechecks || !n->set || !n->removed || !n->batch)
 		goto free_memory;
 	if (pthread_mutex_init(&n->lock, NULL))
 		goto free_memory;
@@ -318,6 +456,7 @@ destroy_lock:
 free_memory:
 	free(n->batch);
 	free(n->removed);
+	free(n->set);
 	free(n->rechecks);
 	free(n);
 	return -ENOMEM;
@@ -333,6 +472,7 @@ void notifier_free(struct notifier *n)
 	pthread_mutex_destroy(&n->lock);
 	free(n->batch);
 	free(n->removed);
+	free(n->set);
 	free(n->rechecks);
 	free(n);
 }

@@ -7,8 +7,9 @@
  *            else talks to the kernel unasked: a notification from a handler can wait for a lock
  *            that is held by a request which that handler should serve.
  * Errors:    0 or -errno.
- * Bounds:    NOTIFIER_RECHECKS_MAX objects to recheck: beyond, notifier_reserve() says -EAGAIN,
- *            and the change that needs it must not be made. NOTIFIER_REMOVED_BYTES of removed
+ * Bounds:    NOTIFIER_RECHECKS_MAX different objects to recheck: beyond, notifier_reserve() says
+ *            -EBUSY, and the change that needs it must not be made. (Not -EAGAIN: from setxattr(2)
+ *            the VFS would make it EOPNOTSUPP.) NOTIFIER_REMOVED_BYTES of removed
  *            names: beyond, notifier_removed() waits for room, which is the reaper's pace; expired
  *            keys are absent by name whether they are reaped or not. Nothing is ever dropped.
  */
@@ -43,16 +44,22 @@ int notifier_start(struct notifier *n, struct fuse_session *session);
  */
 void notifier_stop(struct notifier *n);
 
-/* Books room for one recheck. -EAGAIN: there is none. */
+/* Books room for one recheck. -EBUSY: there is none, for the moment. */
 int notifier_reserve(struct notifier *n);
 
-/* Uses the room: the kernel will ask again for the object's names and attributes. */
+/*
+ * Uses the room: the kernel will ask again for the object's names and attributes. Of an object that
+ * is queued already nothing more is kept.
+ */
 void notifier_recheck(struct notifier *n, uint64_t number);
 
 /* Gives the room back. */
 void notifier_cancel(struct notifier *n);
 
-/* An expired object lost this name. May wait for room: not for handlers. */
+/*
+ * An expired object lost this name. May wait for room: not for handlers. If the name stands for
+ * another object by the time that its turn comes, the kernel is not told to drop it.
+ */
 void notifier_removed(struct notifier *n, uint64_t directory, const char *name, size_t length,
 		      uint64_t number);
 

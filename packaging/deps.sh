@@ -220,9 +220,9 @@ notice()
 	say "NOTICE: building with the system's libfuse $(fuse_version), not $fuse_wanted."
 	sed 's/^/deps:   why: /' "$failed"
 	cat <<-EOF
-	deps:   lost: the io_uring transport (requests go through /dev/fuse, which is slower
-	deps:   under load), and the kernel's word on when a write must clear set-id bits (ctxfs
-	deps:   then decides from the writer's uid). All else works alike.
+	deps:   lost: O_TMPFILE (before libfuse 3.17 it gets EOPNOTSUPP), and the kernel's word on
+	deps:   when a write must clear set-id bits (the kernel then does it itself, by one more
+	deps:   message). All else works alike.
 	EOF
 }
 

@@ -1,7 +1,8 @@
 /*
  * range.h: how a range of a file falls into blocks of 64 KiB. Private to value*.c.
  *
- * Ownership, threads: pure functions.
+ * Ownership: nothing is allocated.
+ * Threads:   pure functions.
  * Errors:    none.
  * Units:     bytes of the file, or of a block; an index counts blocks.
  */
