@@ -123,23 +123,34 @@ static bool mget_find(struct mget_key *keys, size_t count)
 	return links;
 }
 
-/* The value of what a name of this shard led to, if it led anywhere and has not expired. */
-static ssize_t mget_value(struct shard *shard, const struct object *object,
-			  const struct store_item *item)
+/* The value of what a name led to, if it led anywhere and has not expired: a hit. */
+static ssize_t mget_value(const struct object *object, const struct store_item *item, size_t *hits)
 {
-	bool live = object && !core_expired(object);
-	counter_add_locked(live ? &shard->counters.hits : &shard->counters.misses, 1);
-	return live ? value_get(object, item->buffer, item->capacity) : -ENOENT;
+	if (!object || core_expired(object))
+		return -ENOENT;
+	(*hits)++;
+	return value_get(object, item->buffer, item->capacity);
+}
+
+/* One shard counts for the whole round: another line of memory for each key would cost more. */
+static void mget_count_in(struct shard *shard, size_t keys, size_t hits)
+{
+	counter_add_locked(&shard->counters.hits, hits);
+	counter_add_locked(&shard->counters.misses, keys - hits);
+	counter_add_locked(&shard->counters.batches, 1);
+	counter_add_locked(&shard->counters.batch_keys, keys);
 }
 
 /* Reads what was found. Returns how many. */
 static ssize_t mget_read(struct mget_key *keys, struct store_item *items, size_t count)
 {
 	ssize_t found = 0;
+	size_t hits = 0;
 	for (size_t i = 0; i < count; i++) {
-		items[i].size = mget_value(keys[i].shard, keys[i].object, &items[i]);
+		items[i].size = mget_value(keys[i].object, &items[i], &hits);
 		found += items[i].size >= 0;
 	}
+	mget_count_in(keys[0].shard, count, hits);
 	return found;
 }
 
@@ -188,8 +199,6 @@ static ssize_t mget_round(struct store *s, uint64_t directory, struct store_item
 		bits_acquire(s, &bits);
 	}
 	ssize_t found = mget_read(keys, items, count);
-	counter_add_locked(&keys[0].shard->counters.batches, 1);
-	counter_add_locked(&keys[0].shard->counters.batch_keys, count);
 	bits_release(s, &bits);
 	return found;
 }
@@ -204,11 +213,12 @@ static ssize_t mget_one(struct store *s, uint64_t directory, struct store_item *
 	ssize_t size = 0;
 	index_prefetch(&shard->names, key.hash);
 	lock_acquire(&shard->lock);
+	object_prefetch(index_find(&shard->names, key.hash, match_any, NULL));
 	(void)shard_name(shard, &key, &found); /* or found.object stays NULL */
 	if (!found.link) {
-		size = mget_value(shard, found.object, item);
-		counter_add_locked(&shard->counters.batches, 1);
-		counter_add_locked(&shard->counters.batch_keys, 1);
+		size_t hits = 0;
+		size = mget_value(found.object, item, &hits);
+		mget_count_in(shard, 1, hits);
 	}
 	lock_release(&shard->lock);
 	if (found.link)

@@ -41,12 +41,13 @@ struct shard {
 	struct lock lock;
 	struct index names; /* struct object *, or struct link * with bit 0 set */
 	struct index objects;
-	struct wheel wheel;
 	uint64_t keys;        /* regular files with a name */
 	uint64_t table_bytes; /* of the two indexes, as charged */
 	/* atomic */
-	struct account account;
 	struct shard_counters counters;
+	struct account account;
+	/* under lock; last, because it is large: what every lookup touches stands together */
+	struct wheel wheel;
 };
 
 /* What a name is looked up by. */
