@@ -42,8 +42,8 @@ void report_head(const struct origin *o, const struct options *options)
 	printf("%s, %ld processors, Linux %s, %s, ctxfs %s, seed %" PRIu64 "\n"
 	       "keys of %d bytes; median of %u rounds; M/cpu s: millions of keys in a second of\n"
 	       "processor time, which tells a busy machine from a slow store; p50 and p99 are of\n"
-	       "one call, and a batch is one call; memory in bytes a key, overhead what the account\n"
-	       "holds beyond key and value\n\n",
+	       "one call, and a batch is one call; memory in bytes a key, overhead what the\n"
+	       "account holds beyond key and value\n\n",
 	       o->machine, o->processors, o->kernel, o->date, CTXFS_VERSION, options->seed,
 	       KEY_LENGTH, options->rounds);
 	printf("%-10s %6s %3s %8s %-8s %8s %8s %9s %9s %9s %9s %9s\n", "operation", "bytes", "thr",

@@ -59,6 +59,7 @@ struct daemon {
 	unsigned threads;
 	struct ops_context context;
 	struct fuse_session *session;
+	int mount_id; /* mountpoint_top() when it was ours; -1: not known */
 	pthread_t main_thread, greeter, signals;
 
 	/* atomic */
@@ -163,7 +164,34 @@ static int mount_session(struct daemon *d)
 		d->session = NULL;
 		return -EIO;
 	}
+	d->mount_id = mountpoint_top(d->mount_point);
 	return 0;
+}
+
+/*
+ * Unmounting goes by path, and takes what is on top: only if that is ours. What somebody has
+ * mounted over us stays; then our end of the connection is closed, and our mount, below it, answers
+ * ENOTCONN. The same where ours is not to be seen any more, because it was detached or moved.
+ */
+static void unmount_session(struct daemon *d)
+{
+	int top = mountpoint_top(d->mount_point);
+	int null;
+
+	if (top == d->mount_id || d->mount_id < 0) {
+		fuse_session_unmount(d->session);
+		return;
+	}
+	if (top >= 0)
+		say(FUSE_LOG_WARNING,
+		    "something else is mounted over %s, and stays: ctxfs has ended below it; "
+		    "umount %s twice to remove both\n",
+		    d->mount_point, d->mount_point);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return;                                /* then it is closed with the process */
+	(void)dup2(null, fuse_session_fd(d->session)); /* so that libfuse closes what is its own */
+	close(null);
 }
 
 /* ---- the helping threads ---- */
@@ -308,7 +336,7 @@ static int serve(struct daemon *d)
 	if (err) {
 		say(FUSE_LOG_ERR, "cannot start a thread: %s\n", strerror(-err));
 		notifier_stop(d->context.notifier);
-		fuse_session_unmount(d->session);
+		unmount_session(d);
 		return err;
 	}
 	err = loop(d);
@@ -317,7 +345,7 @@ static int serve(struct daemon *d)
 	atomic_store_explicit(&d->ended, true, memory_order_release);
 	pthread_kill(d->signals, SIGTERM);
 	pthread_join(d->signals, NULL);
-	fuse_session_unmount(d->session);
+	unmount_session(d);
 	pthread_join(d->greeter, NULL);
 	notifier_stop(d->context.notifier);
 	return err;
@@ -398,6 +426,21 @@ static int run_in_background(struct daemon *d)
 	return run(d);
 }
 
+/*
+ * Whoever starts us may have closed some of 0 to 2. Whatever is opened next would get their
+ * numbers, and be lost when the terminal is given back.
+ */
+static void fill_standard_descriptors(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= 2);
+	if (fd > 2)
+		close(fd);
+}
+
 static void look_at_machine(struct options_machine *m)
 {
 	long pages = sysconf(_SC_PHYS_PAGES);
@@ -415,17 +458,18 @@ static void choose_transport(struct daemon *d)
 
 	d->threads = d->options.single_thread || cores < 2 ? 1 : THREADS_MAX;
 	if (d->options.transport == OPTIONS_TRANSPORT_AUTO)
-		why = ": this version has no other";
-	snprintf(d->transport, sizeof(d->transport), "dev, %u thread%s%s", d->threads,
+		why = ", the only way of this version";
+	snprintf(d->transport, sizeof(d->transport), "/dev/fuse, %u thread%s%s", d->threads,
 		 d->threads == 1 ? "" : "s", why);
 }
 
 int main(int argc, char **argv)
 {
-	static struct daemon d = { .ready_fd = -1 };
+	static struct daemon d = { .ready_fd = -1, .mount_id = -1 };
 	char why[MOUNTPOINT_WHY_SIZE];
 	int result = EXIT_FAILURE;
 
+	fill_standard_descriptors();
 	look_at_machine(&d.machine);
 	if (options_parse(&d.options, argc, argv, &d.machine, why)) {
 		say(FUSE_LOG_ERR, "%s\n", why);

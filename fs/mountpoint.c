@@ -5,12 +5,18 @@
  * connected"). stat(2) does not show it: the kernel keeps the attributes of the root. statfs(2)
  * always asks, so it is the question to put, to a mount that is ours; not to just any, which may be
  * a network that hangs. What is mounted where is read from /proc/self/mountinfo, asking nobody.
+ *
+ * Only mounts of the type fuse.ctxfs are ours to detach, dead or not.
+ *
+ * A daemon that is stopped, or a network file system on the way, can keep any of these questions
+ * for ever. So a thread asks them, and whoever starts ctxfs hears of it when ANSWER_S have passed.
  */
 #include "fs/mountpoint.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,17 +26,22 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
 	STALE_MAX = 16, /* mounts left by killed daemons, one above the other */
+	ANSWER_S = 5,   /* for all questions that a start asks */
 	READ_AHEAD_KB = 1024,
 	DEVICE_MAX = 32, /* "major:minor" */
 	TYPE_MAX = 64,
 };
 
+#define TYPE_OURS "fuse.ctxfs"
+
 struct mount {
 	bool found;
+	int id;
 	char device[DEVICE_MAX];
 	char type[TYPE_MAX];
 };
@@ -86,6 +97,7 @@ static bool parse_line(char *line, const char *absolute, struct mount *m)
 			return false;
 	}
 	unescape(field[4]);
+	m->id = atoi(field[0]);
 	snprintf(m->device, sizeof(m->device), "%s", field[2]);
 	return strcmp(field[4], absolute) == 0;
 }
@@ -113,6 +125,13 @@ static struct mount find_mount(const char *absolute)
 	free(line);
 	fclose(f);
 	return top;
+}
+
+int mountpoint_top(const char *absolute)
+{
+	struct mount m = find_mount(absolute);
+
+	return m.found ? m.id : -1;
 }
 
 static bool is_stale(int err)
@@ -197,24 +216,30 @@ int mountpoint_answers(const char *absolute)
 	return statfs(absolute, &figures) ? -errno : 0;
 }
 
-/* 1: something stale is there, 0: nothing is, or -EBUSY: a living ctxfs is. */
-static int look(const char *absolute)
+/* 1: a dead ctxfs is there, 0: there is a directory to be had, or -errno, explained. */
+static int look(const char *absolute, char *why)
 {
 	struct mount m = find_mount(absolute);
 	struct stat st;
 	int err;
 
-	if (m.found && strcmp(m.type, "fuse.ctxfs") == 0) {
-		err = mountpoint_answers(absolute);
-		return is_stale(err) ? 1 : -EBUSY;
+	if (m.found && strcmp(m.type, TYPE_OURS) == 0) {
+		if (is_stale(mountpoint_answers(absolute)))
+			return 1;
+		return explain(why, -EBUSY, "a ctxfs is mounted at %s already; umount %s first",
+			       absolute, absolute);
 	}
 	err = stat(absolute, &st) ? -errno : 0;
-	return is_stale(err) ? 1 : 0;
+	if (!is_stale(err))
+		return 0;
+	return explain(why, err,
+		       "%s: %s; what is mounted there (%s) is no ctxfs, and not ctxfs's to detach",
+		       absolute, strerror(-err), m.found ? m.type : "or above");
 }
 
-static int detach_stale(const char *absolute, char why[MOUNTPOINT_WHY_SIZE])
+static int detach_stale(const char *absolute, char *why)
 {
-	int found = look(absolute);
+	int found = look(absolute, why);
 
 	for (int i = 0; found == 1 && i < STALE_MAX; i++) {
 		int err = mountpoint_detach(absolute);
@@ -224,15 +249,15 @@ static int detach_stale(const char *absolute, char why[MOUNTPOINT_WHY_SIZE])
 				       "%s is a mount whose daemon has died, and cannot be "
 				       "detached: %s; try umount -l %s as root",
 				       absolute, strerror(-err), absolute);
-		found = look(absolute);
+		found = look(absolute, why);
 	}
-	if (found == 0)
-		return 0;
-	return explain(why, -EBUSY, "a ctxfs is mounted at %s already; umount %s first", absolute,
-		       absolute);
+	if (found == 1)
+		return explain(why, -EBUSY, "more than %d dead mounts at %s; umount -l them",
+			       STALE_MAX, absolute);
+	return found;
 }
 
-int mountpoint_prepare(const char *path, char absolute[PATH_MAX], char why[MOUNTPOINT_WHY_SIZE])
+static int prepare(const char *path, char absolute[PATH_MAX], char *why)
 {
 	struct stat st;
 	int err = resolve(path, absolute);
@@ -244,6 +269,11 @@ int mountpoint_prepare(const char *path, char absolute[PATH_MAX], char why[MOUNT
 			       path, path);
 	if (err)
 		return explain(why, err, "the mount point %s: %s", path, strerror(-err));
+	if (strcmp(absolute, "/") == 0)
+		return explain(why, -EBUSY,
+			       "the mount point %s is the root of all files, and would hide them; "
+			       "give another directory",
+			       path);
 	err = detach_stale(absolute, why);
 	if (err)
 		return err;
@@ -254,6 +284,65 @@ int mountpoint_prepare(const char *path, char absolute[PATH_MAX], char why[MOUNT
 	if (!S_ISDIR(st.st_mode))
 		return explain(why, -ENOTDIR, "the mount point %s is not a directory", absolute);
 	return 0;
+}
+
+/* What the asking thread is given, and gives. Lost if it never ends: so will the process. */
+struct inquiry {
+	char path[PATH_MAX], absolute[PATH_MAX], why[MOUNTPOINT_WHY_SIZE];
+	int result;
+};
+
+static void *ask(void *context)
+{
+	struct inquiry *q = context;
+
+	q->result = prepare(q->path, q->absolute, q->why);
+	return NULL;
+}
+
+/* The answer, or -errno without an explanation. Late: there is none yet, and q is the thread's. */
+static int ask_with_deadline(struct inquiry *q, bool *late)
+{
+	struct timespec deadline;
+	pthread_t thread;
+	int err = pthread_create(&thread, NULL, ask, q);
+
+	if (err)
+		return -err;
+	err = clock_gettime(CLOCK_REALTIME, &deadline);
+	assert(!err);
+	deadline.tv_sec += ANSWER_S;
+	err = pthread_timedjoin_np(thread, NULL, &deadline);
+	*late = err != 0;
+	return err ? -err : q->result;
+}
+
+int mountpoint_prepare(const char *path, char absolute[PATH_MAX], char why[MOUNTPOINT_WHY_SIZE])
+{
+	struct inquiry *q;
+	bool late = false;
+	int result;
+
+	if (strlen(path) >= PATH_MAX)
+		return explain(why, -ENAMETOOLONG, "the name of the mount point is too long");
+	q = calloc(1, sizeof(*q));
+	if (!q)
+		return explain(why, -ENOMEM, "out of memory");
+	snprintf(q->path, sizeof(q->path), "%s", path);
+	result = ask_with_deadline(q, &late);
+	if (late)
+		return explain(why, result,
+			       "the mount point %s has not answered for %d s: what is mounted "
+			       "there, or above, hangs; umount -l detaches it",
+			       path, ANSWER_S);
+	if (result && !q->why[0])
+		(void)explain(q->why, result, "cannot start a thread: %s", strerror(-result));
+	if (result)
+		memcpy(why, q->why, sizeof(q->why));
+	else
+		memcpy(absolute, q->absolute, sizeof(q->absolute));
+	free(q);
+	return result;
 }
 
 /* ---- tuning ---- */

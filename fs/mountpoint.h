@@ -15,10 +15,17 @@ enum { MOUNTPOINT_WHY_SIZE = PATH_MAX + 256 };
 
 /*
  * Makes the path absolute and makes sure that it is a directory where ctxfs can be mounted. What a
- * ctxfs that was killed has left there is detached. -ENOENT; -ENOTDIR; -EBUSY: a ctxfs is mounted
- * there and alive.
+ * ctxfs that was killed has left there is detached, and nothing else. -ENOENT; -ENOTDIR; -EBUSY: a
+ * ctxfs is mounted there and alive, or it is "/"; -ENOTCONN: a dead mount that is no ctxfs;
+ * -ETIMEDOUT: what is there hangs. After -ETIMEDOUT a thread is left behind: the process is to end.
  */
 int mountpoint_prepare(const char *path, char absolute[PATH_MAX], char why[MOUNTPOINT_WHY_SIZE]);
+
+/*
+ * A number that tells apart the mount that is on top there from all others; -1: nothing is mounted
+ * there, or the kernel does not tell. Asks no file system.
+ */
+int mountpoint_top(const char *absolute);
 
 /* Waits until the file system mounted there has answered one question. -ENOTCONN: it has ended. */
 int mountpoint_answers(const char *absolute);

@@ -97,9 +97,10 @@ struct notifier {
 	size_t directory_count;
 };
 
+/* With the NUL behind the name: libfuse sends one byte more than it is told. */
 static size_t record_size(size_t length)
 {
-	return sizeof(struct record) + (length + 7) / 8 * 8;
+	return sizeof(struct record) + (length + 1 + 7) / 8 * 8;
 }
 
 static bool stopped(const struct notifier *n)
@@ -223,7 +224,8 @@ static void announce(struct notifier *n, const struct record *head, const char *
 {
 	struct store_attr taken;
 
-	if (store_lookup(n->store, head->directory, name, head->length, 0, &taken) != 0)
+	if (store_lookup(n->store, head->directory, name, head->length, STORE_UNCOUNTED, &taken) !=
+	    0)
 		(void)fuse_lowlevel_notify_delete(n->session, head->directory, head->number, name,
 						  head->length);
 	/* Who has it open still: its link count has changed. */
@@ -270,13 +272,17 @@ static void take_turn(struct notifier *n)
 static void expire_name(void *context, uint64_t directory, const char *name, size_t length)
 {
 	struct notifier *n = context;
+	char copy[STORE_NAME_MAX + 1]; /* with the NUL that libfuse sends */
 
 	if (stopped(n))
 		return;
+	assert(length <= STORE_NAME_MAX);
+	memcpy(copy, name, length);
+	copy[length] = '\0';
 	take_turn(n);
-	if (compat_expire_entry(n->session, directory, name, length) == -ENOSYS)
+	if (compat_expire_entry(n->session, directory, copy, length) == -ENOSYS)
 		/* TTLs are for regular files, so dropping the name hurts nobody's directory. */
-		(void)fuse_lowlevel_notify_inval_entry(n->session, directory, name, length);
+		(void)fuse_lowlevel_notify_inval_entry(n->session, directory, copy, length);
 }
 
 /* Memory is short: the other queue goes on, and this object waits at the end of its own. */
@@ -397,6 +403,7 @@ void notifier_removed(struct notifier *n, uint64_t directory, const char *name, 
 	if (placed) {
 		memcpy(n->removed + at, &head, sizeof(head));
 		memcpy(n->removed + at + sizeof(head), name, length);
+		n->removed[at + sizeof(head) + length] = '\0';
 		pthread_cond_signal(&n->work);
 	}
 	pthread_mutex_unlock(&n->lock);

@@ -9,9 +9,9 @@
  * Errors:    0 or -errno.
  * Bounds:    NOTIFIER_RECHECKS_MAX different objects to recheck: beyond, notifier_reserve() says
  *            -EBUSY, and the change that needs it must not be made. (Not -EAGAIN: from setxattr(2)
- *            the VFS would make it EOPNOTSUPP.) NOTIFIER_REMOVED_BYTES of removed
- *            names: beyond, notifier_removed() waits for room, which is the reaper's pace; expired
- *            keys are absent by name whether they are reaped or not. Nothing is ever dropped.
+ *            the VFS would make it EOPNOTSUPP.) NOTIFIER_REMOVED_BYTES of removed names: beyond,
+ *            notifier_removed() waits for room, which is the reaper's pace; expired keys are absent
+ *            by name whether they are reaped or not. Nothing is ever dropped.
  */
 #ifndef FS_NOTIFIER_H
 #define FS_NOTIFIER_H

@@ -24,11 +24,16 @@ static bool has_prefix(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Whether this attribute can exist. */
-static bool supported(const char *name)
+/* Whether this attribute can exist: 0, -EOPNOTSUPP, or -EINVAL for a prefix with nothing behind. */
+static int check_name(const char *name)
 {
-	return has_prefix(name, "user.") || has_prefix(name, "trusted.") ||
-	       has_prefix(name, "security.");
+	static const char *const prefixes[] = { "user.", "trusted.", "security." };
+
+	for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+		if (has_prefix(name, prefixes[i]))
+			return name[strlen(prefixes[i])] ? 0 : -EINVAL;
+	}
+	return -EOPNOTSUPP;
 }
 
 static int set_ttl(struct ops_call *c, uint64_t number, const char *name, const char *value,
@@ -50,11 +55,12 @@ static int set(struct ops_call *c, uint64_t number, const char *name, const char
 	       size_t size, int flags)
 {
 	unsigned how = 0;
+	int err = check_name(name);
 
 	if (virtual_is(number))
 		return -EPERM;
-	if (!supported(name))
-		return -EOPNOTSUPP;
+	if (err)
+		return err;
 	if (flags & XATTR_CREATE)
 		how |= STORE_CREATE;
 	if (flags & XATTR_REPLACE)
@@ -72,21 +78,26 @@ void ops_setxattr(fuse_req_t request, fuse_ino_t number, const char *name, const
 	ops_reply(&c, set(&c, number, name, value, size, flags));
 }
 
+static ssize_t get(struct ops_call *c, uint64_t number, const char *name, char *value, size_t room)
+{
+	int err = check_name(name);
+
+	if (err)
+		return err;
+	if (virtual_is(number))
+		return -ENODATA;
+	if (ttl_xattr(name))
+		return ttl_get(c->store, number, name, value, room);
+	return store_getxattr(c->store, number, name, value, room);
+}
+
 void ops_getxattr(fuse_req_t request, fuse_ino_t number, const char *name, size_t size)
 {
 	struct ops_call c = ops_begin_node(request, REPORT_GETXATTR, number);
 	char value[STORE_XATTR_SIZE_MAX]; /* only what is used is touched */
 	size_t room = size < sizeof(value) ? size : sizeof(value);
-	ssize_t length;
+	ssize_t length = get(&c, number, name, value, room);
 
-	if (!supported(name))
-		length = -EOPNOTSUPP;
-	else if (virtual_is(number))
-		length = -ENODATA;
-	else if (ttl_xattr(name))
-		length = ttl_get(c.store, number, name, value, room);
-	else
-		length = store_getxattr(c.store, number, name, value, room);
 	if (length < 0)
 		ops_reply(&c, (int)length);
 	else
@@ -144,18 +155,22 @@ void ops_listxattr(fuse_req_t request, fuse_ino_t number, size_t size)
 		ops_reply_xattr(&c, names, (size_t)length, size);
 }
 
+static int drop(struct ops_call *c, uint64_t number, const char *name)
+{
+	int err = check_name(name);
+
+	if (err)
+		return err;
+	if (virtual_is(number))
+		return -EPERM;
+	if (ttl_xattr(name))
+		return ttl_remove(c->store, number, name);
+	return store_removexattr(c->store, number, name);
+}
+
 void ops_removexattr(fuse_req_t request, fuse_ino_t number, const char *name)
 {
 	struct ops_call c = ops_begin_node(request, REPORT_REMOVEXATTR, number);
-	int err;
 
-	if (!supported(name))
-		err = -EOPNOTSUPP;
-	else if (virtual_is(number))
-		err = -EPERM;
-	else if (ttl_xattr(name))
-		err = ttl_remove(c.store, number, name);
-	else
-		err = store_removexattr(c.store, number, name);
-	ops_reply(&c, err);
+	ops_reply(&c, drop(&c, number, name));
 }

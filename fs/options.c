@@ -314,6 +314,16 @@ static int take_debug(struct parser *p, const char *name, const char *value)
 	return 0;
 }
 
+/* It takes a fusermount3 as new as the library, and without one a mount just does not go. */
+static int refuse_auto_unmount(struct parser *p, const char *name, const char *value)
+{
+	(void)value; /* it has none */
+	return fail(p,
+		    "option '%s' is not supported; after a crash, starting ctxfs again "
+		    "detaches the dead mount",
+		    name);
+}
+
 /* ---- the vocabulary ---- */
 
 #define CONTEXT_ACCEPTS "a security context"
@@ -332,6 +342,7 @@ static const struct word words[] = {
 	{ "allow_root", take_allow, NULL },
 	{ "default_permissions", take_permissions, NULL },
 	{ "debug", take_debug, NULL },
+	{ "auto_unmount", refuse_auto_unmount, NULL },
 	{ "context", pass, CONTEXT_ACCEPTS },
 	{ "fscontext", pass, CONTEXT_ACCEPTS },
 	{ "defcontext", pass, CONTEXT_ACCEPTS },
@@ -340,8 +351,8 @@ static const struct word words[] = {
 
 /* Flags of the kernel and of libfuse. */
 static const char *const passed[] = {
-	"auto_unmount", "ro",     "rw",   "suid",  "nosuid",  "dev",   "nodev",
-	"exec",         "noexec", "sync", "async", "dirsync", "atime", "noatime",
+	"ro",     "rw",   "suid",  "nosuid",  "dev",   "nodev",   "exec",
+	"noexec", "sync", "async", "dirsync", "atime", "noatime",
 };
 
 /* Flags that mount(8) and fstab(5) keep for themselves, and those that mean nothing here. */
@@ -518,6 +529,10 @@ static int name_mount(struct parser *p)
 
 	if (p->name_count == 0)
 		return fail(p, "no mount point given; " USAGE);
+	/* A word that was meant for -o would silently become the name that df shows. */
+	if (p->name_count == 2 && strchr(p->names[0], '='))
+		return fail(p, "'%s' stands where SOURCE does; options come behind -o; " USAGE,
+			    p->names[0]);
 	err = set_string(p, &o->mount_point, p->names[p->name_count - 1]);
 	if (!err && !o->source)
 		err = set_string(p, &o->source, p->name_count == 2 ? p->names[0] : "ctxfs");
@@ -619,7 +634,7 @@ static const char help[] =
 	"  -o transport=auto how to speak to the kernel: auto or dev (/dev/fuse)\n"
 	"  -o fsname=NAME    the same as SOURCE\n"
 	"  -o ...            mount flags (noexec, noatime, suid, dev, ...; nosuid,nodev is the\n"
-	"                    default), auto_unmount, and all words of mount(8) and fstab(5)\n"
+	"                    default), and all words of mount(8) and fstab(5)\n"
 	"  -f                stay in the foreground\n"
 	"  -d                the same, and print every message\n"
 	"  -s                one thread\n"

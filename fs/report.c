@@ -196,8 +196,8 @@ static void text_store(const struct store_stats *s, FILE *out)
 	format_count(b, s->batch_keys, 12);
 	format_ratio(c, s->batch_keys, s->batches, 1);
 	fprintf(out, "batches    %s       batch keys %s       keys per batch %s\n", a, b, c);
-	fputs("(1) of requests that reached ctxfs by name: the kernel answers for names that it knows,\n"
-	      "    and asks for a new one, which is a miss, before it creates it\n\n",
+	fputs("(1) of requests that reached ctxfs by name: the kernel answers for names that it\n"
+	      "    knows, and asks for a new one, which is a miss, before it creates it\n\n",
 	      out);
 }
 

@@ -8,7 +8,8 @@
  * 1. A list is in descending order of serial numbers, all below next_serial.
  * 2. A snapshot without lookups is the first of its list: kept for the LOOKUP that may follow
  *    within VIRTUAL_FRESH_MS, freed when there is a newer one. An idle mount has one of each file.
- * 3. count and bytes are those of all lists; count <= VIRTUAL_SNAPSHOTS_MAX.
+ * 3. count and bytes are those of all lists; count <= VIRTUAL_SNAPSHOTS_MAX, and
+ *    VIRTUAL_SNAPSHOTS_RESERVED more of root's and the owner's.
  * 4. All snapshots of one kind have one size (fs/report.c, invariant 1).
  *
  * Locking: one mutex over the lists. Pages are rendered before it is taken; of two that race both
@@ -250,12 +251,19 @@ static size_t count_of_user_locked(const struct virtual *v, uid_t uid)
 	return count;
 }
 
+/* Root and the owner: whose mount it is cannot be kept from looking after it. */
+static bool is_master(const struct virtual *v, uid_t uid)
+{
+	return uid == 0 || uid == v->uid;
+}
+
 /* Puts a new snapshot in front, with one lookup. -ENFILE at the bounds. */
 static int add_locked(struct virtual *v, enum kind kind, struct snapshot *s)
 {
 	if (v->newest[kind] && !v->newest[kind]->lookups)
 		remove_locked(v, &v->newest[kind]);
-	if (v->count >= VIRTUAL_SNAPSHOTS_MAX ||
+	size_t reserved = is_master(v, s->uid) ? VIRTUAL_SNAPSHOTS_RESERVED : 0;
+	if (v->count >= VIRTUAL_SNAPSHOTS_MAX + reserved ||
 	    count_of_user_locked(v, s->uid) >= VIRTUAL_SNAPSHOTS_USER_MAX)
 		return -ENFILE;
 	s->number = number_of_file(kind, v->next_serial++);
@@ -406,7 +414,7 @@ ssize_t virtual_write(struct virtual *v, uint64_t number, uid_t uid, const char 
 	static const char word[] = "reset";
 	if (!is_control(number))
 		return -EPERM;
-	if (uid != 0 && uid != v->uid)
+	if (!is_master(v, uid))
 		return -EACCES;
 	size_t length = size && bytes[size - 1] == '\n' ? size - 1 : size;
 	if (length != sizeof(word) - 1 || memcmp(bytes, word, length))
@@ -520,7 +528,7 @@ int virtual_check(struct virtual *v)
 	for (enum kind kind = 0; kind < KIND_COUNT; kind++)
 		sound = check_list_locked(v, kind, &count, &bytes) && sound;
 	sound = sound && count == v->count && bytes == v->bytes; /* 3 */
-	sound = sound && count <= VIRTUAL_SNAPSHOTS_MAX;
+	sound = sound && count <= VIRTUAL_SNAPSHOTS_MAX + VIRTUAL_SNAPSHOTS_RESERVED;
 	unlock(v);
 	return sound ? 0 : -EUCLEAN;
 }

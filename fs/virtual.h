@@ -34,8 +34,10 @@
  * Errors:    -ENOENT no such name; -ESTALE no such node (any more); -ENOMEM.
  * Units:     bytes.
  * Bounds:    VIRTUAL_SNAPSHOTS_MAX of all files, VIRTUAL_SNAPSHOTS_USER_MAX of one user's; beyond,
- *            LOOKUP gets -ENFILE. What nobody has open the kernel forgets at the next LOOKUP of
- *            that name, so it takes a program that keeps that many snapshots open at once.
+ *            LOOKUP gets -ENFILE. VIRTUAL_SNAPSHOTS_RESERVED more are for root and the owner, so
+ *            that no number of others keeps them out. What nobody has open the kernel forgets at
+ *            the next LOOKUP of that name, so it takes a program that keeps that many snapshots
+ *            open at once.
  */
 #ifndef FS_VIRTUAL_H
 #define FS_VIRTUAL_H
@@ -55,6 +57,7 @@ enum {
 	VIRTUAL_FRESH_MS = 100,
 	VIRTUAL_SNAPSHOTS_MAX = 1024, /* of 13 KiB each, and a little */
 	VIRTUAL_SNAPSHOTS_USER_MAX = 128,
+	VIRTUAL_SNAPSHOTS_RESERVED = 2 * VIRTUAL_SNAPSHOTS_USER_MAX,
 };
 
 /* Virtual nodes belong to this user and group. Leaves *out alone on failure. */

@@ -79,6 +79,12 @@ static int lookup_dots(struct store *s, uint64_t directory, size_t length, unsig
 	return object ? 0 : -ENOENT;
 }
 
+static void count_lookup(struct shard *shard, unsigned flags, bool decided, bool hit)
+{
+	if (decided && !(flags & STORE_UNCOUNTED))
+		counter_add_locked(hit ? &shard->counters.hits : &shard->counters.misses, 1);
+}
+
 /* One attempt, by number, after the name turned out to be a link. -EAGAIN: start again. */
 static int lookup_number(struct store *s, uint64_t number, unsigned flags, struct store_attr *attr)
 {
@@ -94,7 +100,7 @@ static int lookup_number(struct store *s, uint64_t number, unsigned flags, struc
 		hold(object, flags);
 		core_attr(object, 0, attr);
 	}
-	counter_add_locked(err ? &shard->counters.misses : &shard->counters.hits, err != -EAGAIN);
+	count_lookup(shard, flags, err != -EAGAIN, !err);
 	lock_release(&shard->lock);
 	return err;
 }
@@ -115,7 +121,7 @@ static int lookup_once(struct store *s, const struct shard_key *key, unsigned fl
 		hold(found.object, flags);
 		core_attr(found.object, 0, attr);
 	}
-	counter_add_locked(there ? &shard->counters.hits : &shard->counters.misses, 1);
+	count_lookup(shard, flags, true, there);
 	lock_release(&shard->lock);
 	return there ? 0 : -ENOENT;
 }

@@ -85,6 +85,7 @@ enum store_flags {
 	STORE_KEEP_SIZE = 1 << 6, /* fallocate: do not grow the file */
 	STORE_CREATE = 1 << 7,    /* setxattr: -EEXIST if it is there */
 	STORE_REPLACE = 1 << 8,   /* setxattr: -ENODATA if it is not */
+	STORE_UNCOUNTED = 1 << 9, /* lookup: neither a hit nor a miss */
 };
 
 struct store_options {
@@ -147,8 +148,9 @@ struct store_birth {
 };
 
 /*
- * Finds name in directory and fills attr. flags: STORE_HOLD. "." and ".." are names like any other
- * to a caller and are resolved. -ENOENT; -ENOTDIR; -ENAMETOOLONG. Counts a hit or a miss.
+ * Finds name in directory and fills attr. flags: STORE_HOLD, STORE_UNCOUNTED. "." and ".." are
+ * names like any other to a caller and are resolved. -ENOENT; -ENOTDIR; -ENAMETOOLONG. Counts a hit
+ * or a miss.
  */
 int store_lookup(struct store *s, uint64_t directory, const char *name, size_t length,
 		 unsigned flags, struct store_attr *attr);

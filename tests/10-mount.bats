@@ -237,6 +237,92 @@ adopt_daemon()
 	is "$(cat "$MNT/key")" 1
 }
 
+@test "mount: the root of all files is no mount point" {
+	requires root unshare
+	# Among mounts of its own: should it be taken, it is taken from nobody else.
+	local status=0
+	timeout -k 5 10 unshare -m "$CTXFS" / -f 2>"$BATS_TEST_TMPDIR/err" 3>&- </dev/null || status=$?
+	is "$status" 1 "exit code"
+	says "mount point /" "hide"
+}
+
+@test "mount: started with its standard descriptors closed, it still returns" {
+	timeout -k 5 30 "$CTXFS" "$MNT" <&- >&- 2>&- 3>&-
+	adopt_daemon
+	echo 1 >"$MNT/key"
+	is "$(cat "$MNT/key")" 1
+}
+
+@test "mount: a ctxfs that hangs on the mount point is reported, and left alone" {
+	start
+	kill -STOP "$DAEMON"
+	local status=0
+	background "$MNT" || status=$?
+	kill -CONT "$DAEMON"
+	is "$status" 1 "exit code"
+	says "$MNT" "not answer"
+	stop
+}
+
+@test "mount: a dead mount of another file system is not detached" {
+	requires root python3
+	python3 - "$MNT" <<-'EOF'
+	import ctypes, os, sys
+	fuse = os.open("/dev/fuse", os.O_RDWR)
+	options = f"fd={fuse},rootmode=40000,user_id=0,group_id=0".encode()
+	libc = ctypes.CDLL(None, use_errno=True)
+	if libc.mount(b"foreign", sys.argv[1].encode(), b"fuse.foreign", 0, options):
+	    sys.exit(os.strerror(ctypes.get_errno()))
+	EOF
+	local status=0
+	background "$MNT" || status=$?
+	is "$status" 1 "exit code"
+	says "$MNT" fuse.foreign
+	is "$(mount_line | sed 's/.* - //' | cut -d' ' -f1)" fuse.foreign
+	umount -l "$MNT"
+}
+
+@test "mount: SIGTERM leaves alone what is mounted on top" {
+	requires root mount
+	start
+	mount -t tmpfs above "$MNT"
+	kill -TERM "$DAEMON"
+	ended_within 20 "$DAEMON"
+	wait "$DAEMON"
+	DAEMON=''
+	is "$(mount_line | sed 's/.* - //' | cut -d' ' -f1)" tmpfs
+	grep -q "something else is mounted over $MNT" "$LOG"
+	umount "$MNT"
+	umount "$MNT"
+	! is_mounted
+}
+
+@test "mount: no number of users keeps root from the statistics" {
+	requires root python3
+	start allow_other
+	timeout 60 python3 - "$MNT" <<-'EOF'
+	import errno, os, resource, sys
+	os.chdir(sys.argv[1]) # users cannot come in by the path of a test
+	resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+	def fill(uid):
+	    os.seteuid(uid)
+	    kept = []
+	    try:
+	        while len(kept) < 2000:
+	            kept.append(os.open(".stats", os.O_RDONLY))
+	            while os.read(kept[-1], 1 << 20):
+	                pass
+	    except OSError as error:
+	        assert error.errno == errno.ENFILE, error
+	    finally:
+	        os.seteuid(0)
+	    return kept
+	kept = [fill(uid) for uid in range(1000, 1012)]
+	assert kept[0] and not kept[-1], [len(fds) for fds in kept]
+	assert len(fill(0)) > 100
+	EOF
+}
+
 # --- coming back --------------------------------------------------------------------------------
 
 @test "mount: after kill -9, starting again on the same mount point just works" {

@@ -255,11 +255,13 @@ static void vocabulary(void)
 		    "group,relatime,strictatime,lazytime,nodiratime,x-systemd.automount,"
 		    "x-systemd.requires=a.service,X-mount.mkdir,comment=mine,user=kim") == 0);
 	CHECK(strcmp(o.mount_options, "nosuid,nodev,rw,fsname=none,subtype=ctxfs") == 0);
-	CHECK(parse("/mnt -o ro,noexec,noatime,sync,dirsync,auto_unmount,context=a:b:c") == 0);
+	CHECK(parse("/mnt -o ro,noexec,noatime,sync,dirsync,context=a:b:c") == 0);
 	CHECK(passes("ro") && passes("noexec") && passes("noatime") && passes("sync"));
-	CHECK(passes("dirsync") && passes("auto_unmount") && passes("context=a:b:c"));
+	CHECK(passes("dirsync") && passes("context=a:b:c"));
 	CHECK(parse("/mnt -o ,,size=1M,,") == 0 && o.size_bytes == 1 << 20);
 	CHECK(parse("/mnt -o debug") == 0 && o.debug);
+	CHECK(refuses("/mnt -o auto_unmount", "'auto_unmount'", "not supported", "again"));
+	CHECK(refuses("size=1G /mnt", "'size=1G'", "SOURCE", "-o"));
 	CHECK(refuses("/mnt -o siez=1G", "'siez'", "not known", "size"));
 	CHECK(refuses("/mnt -o defaults=1", "'defaults'", "'1'", "no value"));
 	CHECK(refuses("/mnt -o ro=1", "'ro'", "'1'", "no value"));
