@@ -37,7 +37,7 @@ listing()
 	fails_with ENOENT cat "$MNT/absent"
 	local text word
 	text=$(page)
-	for word in "ctxfs [0-9]" "up +0d 00:0" "^transport +[a-z]" "^keys +1 " "limit +64.0 MiB" \
+	for word in "ctxfs [0-9]" "up +0d 00:0" "^transport +[a-z/]" "^keys +1 " "limit +64.0 MiB" \
 		"with TTL +0" "^hits +[0-9]" "misses +[1-9]" "hit rate +[0-9.]+ %" \
 		"of requests that reached ctxfs" "^expired +0" "^batches +[0-9]" "keys per batch" \
 		"daemon's own handling time" "p50 +p90 +p95 +p99 +p99.9 +max" \
